@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import cycle, islice
+from itertools import islice
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 #: Counts the tokens of one conversation.
 TokenCount = Callable[[list[Turn]], int]
 ROLES = ("system", "user", "assistant")
+#: What stands before the content of each role in a prepared line.
+OPENING = {role: f'{{"role": "{role}", "content": ' for role in ROLES}
+#: ASCII's white space as str.split sees it, each turned into a blank.
+BLANKS = bytes.maketrans(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", b" " * 9)
 #: Arrow record batch of `load_pair`, in rows: large enough to be fast, small enough to cost a few MiB.
 BATCH = 1000
 
@@ -43,10 +47,8 @@ class Conversation(NamedTuple):
 
     def line(self) -> bytes:
         """The line of a prepared file: the bytes of json.dumps(..., ensure_ascii=False), in a third of the time."""
-        turns = ", ".join(
-            [f'{{"role": "{role}", "content": {encode_basestring(content)}}}' for role, content in self.turns]
-        )
-        return f'{{"messages": [{turns}]}}\n'.encode()
+        turns = "}, ".join([OPENING[role] + encode_basestring(content) for role, content in self.turns])
+        return f'{{"messages": [{turns}}}]}}\n'.encode()
 
 
 class Checker:
@@ -112,7 +114,7 @@ class Checker:
     def _first_time(self, turns: list[Turn], index: int, number: int) -> int:
         """Raise BadRow if the conversation came before, whatever its white space; return its size in bytes."""
         try:
-            text = "\0".join([f"{role}\1{' '.join(content.split())}" for role, content in turns]).encode()
+            text = identity(turns)
         except UnicodeEncodeError:
             raise BadRow(
                 "not UTF-8", "the text holds half of a surrogate pair (\\ud800 to \\udfff)", "write the whole character"
@@ -142,6 +144,21 @@ def _not_an_object(row: Any) -> BadRow:
     return BadRow("not an object", f"the row is {kind_of(row)}", 'write an object such as {"messages": [...]}')
 
 
+def identity(turns: list[Turn]) -> bytes:
+    """The same bytes for the same conversation, however its white space is laid out (UTF-8, each run one blank).
+
+    Raises UnicodeEncodeError for half a surrogate pair.
+    """
+    text = "".join([f" \0{role} {content}" for role, content in turns]) + " "
+    if not text.isascii():
+        return f" {' '.join(text.split())} ".encode()
+    # the same for ASCII alone, four times as fast: str.split would make an object of every word
+    data = text.encode().translate(BLANKS)
+    while b"  " in data:
+        data = data.replace(b"  ", b" ")
+    return data
+
+
 def check_turns(turns: list[Turn]) -> list[Turn]:
     """The turns, without an empty system text; raises BadRow for the first thing that is wrong with them."""
     if turns and turns[0][0] == "system" and (turns[0][1] is None or not str(turns[0][1]).strip()):
@@ -152,7 +169,7 @@ def check_turns(turns: list[Turn]) -> list[Turn]:
     else:
         roles = [role for role, _ in turns]
         spoken = roles[1:] if roles and roles[0] == "system" else roles
-        if spoken and len(spoken) % 2 == 0 and spoken == list(islice(cycle(ROLES[1:]), len(spoken))):
+        if spoken and spoken == ["user", "assistant"] * (len(spoken) // 2):
             return turns
     raise _what_is_wrong(turns)
 

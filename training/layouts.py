@@ -66,9 +66,9 @@ def find_layout(keys: tuple[str, ...], columns: Mapping[str, str] | None = None)
 
     system = named.get("system")
     if (turns := first(LISTS)) is not None:
-        return "messages" if turns.lower() == "messages" else "conversations", _listed(turns, system)
+        return "messages" if turns.strip().lower() == "messages" else "ShareGPT", _listed(turns, system)
     if "instruction" in named and (output := first(("output", "response"))):
-        return "alpaca", _pair(named["instruction"], output, extra=first(INPUTS), system=system)
+        return "Alpaca", _pair(named["instruction"], output, extra=first(INPUTS), system=system)
     if "prompt" in named and "completion" in named:
         return "prompt/completion", _prompt_completion(named["prompt"], named["completion"])
     question = first(QUESTIONS)

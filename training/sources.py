@@ -35,7 +35,7 @@ class RowSource(Protocol):
     split: str
     """`train`, `test`, or empty."""
     size: int
-    """How much there is, in bytes (of a hub dataset: bytes in memory)."""
+    """How much there is, in bytes (of a hub dataset: in rows)."""
     done: int
     """How much of `size` has been read."""
 

@@ -68,7 +68,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="bad rows: write nothing (default), or leave them out",
     )
     check = verbs.add_parser("check", help="the same checks, nothing written", epilog=EXAMPLES, formatter_class=raw)
-    check.add_argument("source", nargs="+", metavar="PATH", help="files or folders")
+    check.add_argument("source", nargs="+", metavar="PATH", help="files, folders, or sample")
     for verb in (prepare, check):
         verb.add_argument("--columns", help="columns of a table: question=NAME,answer=NAME[,system=NAME]")
         verb.add_argument(
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # a plain kill should clean up as Ctrl-C does
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.verb == "check":
-        sources, unused = open_paths([Path(name) for name in options.source])
+        sources, unused = open_paths(options.source)
     else:
         sources, unused = open_source(options.source, options.test_file, options.config, options.split)
     for path in unused:

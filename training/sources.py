@@ -60,7 +60,8 @@ def open_file(path: Path, split: str = "") -> RowSource:
         with path.open("rb") as file:
             head = file.read(1 << 16)
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such file; check the name") from None
+        hint = "" if path.suffix else " (a dataset on the hub is owner/name)"
+        raise BadInput(f"{path}: no such file; check the name{hint}") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from None
     if head.startswith(b"PAR1"):
@@ -113,11 +114,12 @@ def open_folder(folder: Path) -> tuple[list[RowSource], list[Path]]:
     return _open_all(parts), [path for path in files if path not in train and path not in test]
 
 
-def open_paths(paths: Sequence[Path]) -> tuple[list[RowSource], list[Path]]:
+def open_paths(names: Sequence[str]) -> tuple[list[RowSource], list[Path]]:
     """Files and folders in the order given, for checking: a file's name tells which side of a split it is on."""
     sources: list[RowSource] = []
     unused: list[Path] = []
     findings: list[str] = []
+    paths = [SAMPLE if name == "sample" else Path(name) for name in names]
     for path in paths:
         try:
             if path.is_dir():

@@ -143,7 +143,9 @@ class JsonFile(DataFile):
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
-                if end < len(self._text) or self._ended:
+                after = self._text[end : end + 1]
+                # of 1.5 there may be no more yet than "1.", which the decoder takes for a 1
+                if self._ended or (after and not (after in ".eE" and isinstance(value, int | float))):
                     self._line += self._text.count("\n", self._at, end)
                     self._at = end
                     return value

@@ -76,10 +76,10 @@ class JsonLinesFile(DataFile):
         """Whether a file that begins with these bytes holds an object a line, not one object over many lines."""
         first, newline, rest = head.partition(b"\n")
         try:
-            json.loads(first)
-        except ValueError:
+            row = json.loads(first)
+        except (ValueError, RecursionError):
             return False
-        return bool(newline and rest.strip())
+        return bool(newline and rest.strip() and isinstance(row, dict))
 
     def rows(self) -> Iterator[Row]:
         """Line number and value."""

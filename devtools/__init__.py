@@ -1,0 +1,1 @@
+"""The kit's command line: it reads job and recipe files, and runs them where asked."""

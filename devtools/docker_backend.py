@@ -1,0 +1,251 @@
+"""Runs tasks in containers of the runtime image, through the Docker SDK.
+
+A container sees the code folder at /phikit/training and every other file under its own path, runs as the caller, and
+may do nothing beyond reading and writing what the task names. It is removed when its task ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devtools import image
+from devtools.backend import Task, folders_made
+from devtools.errors import BadInput, KitError
+from devtools.settings import Settings
+from devtools.supervision import Signals
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+    from docker import DockerClient
+
+CODE = "/phikit/training"
+CA_FILE = "/phikit/ca.pem"
+#: Containers of the kit carry this label: which process of which machine looks after them.
+OWNER_LABEL = "phikit.owner"
+#: ... and this one: what the container does, the same for two runs of the same command.
+TASK_LABEL = "phikit.task"
+#: Bytes of shared memory: data loaders hand batches over through it, and Docker's own 64 MiB are too few.
+SHARED_MEMORY = 1 << 30
+#: Folders of the image itself: a mount over one of them would hide the programs in it.
+SYSTEM_FOLDERS = {
+    Path(name) for name in ("/", "/bin", "/dev", "/etc", "/lib", "/opt", "/phikit", "/proc", "/sys", "/usr")
+}
+#: What a hub or a tracking server needs, handed over with the network only.
+NETWORK_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+class DockerBackend:
+    """Tasks as containers on the engine that `client` talks to."""
+
+    name = "docker"
+
+    def __init__(self, client: DockerClient, settings: Settings, reason: str) -> None:
+        self.reason = reason
+        self._client = client
+        self._settings = settings
+
+    def prepare(self, task: Task) -> None:
+        """Build the image if it is missing or was built from other locks: minutes, once; else milliseconds."""
+        image.ensure(self._client, task.image, self._settings)
+
+    def run(self, task: Task) -> int:
+        """Run the task; see Backend.run. A container whose command line was killed is ended first."""
+        from docker.errors import APIError, DockerException
+
+        self.prepare(task)
+        with folders_made(task.writes), Signals() as signals:
+            try:
+                self._end_orphans(task)
+                container = self._create(task)
+            except (APIError, DockerException) as error:
+                raise KitError(f"the Docker engine refuses the container: {_explanation(error)}") from error
+            try:
+                return self._follow(container, task, signals)
+            except DockerException as error:
+                raise KitError(f"the Docker engine failed: {_explanation(error)}") from error
+            finally:
+                _remove(container)
+
+    def _create(self, task: Task) -> Container:
+        from docker.types import DeviceRequest
+
+        terminal = sys.stdout.isatty() and sys.stderr.isatty()
+        return self._client.containers.create(
+            task.image,
+            ["bash", "-c", task.command],
+            # an image's own entry point would see the command as its arguments
+            entrypoint=[],
+            name=f"phikit-{task.name}-{os.getpid()}",
+            working_dir=str(task.workdir) if task.workdir else CODE,
+            mounts=self._mounts(task),
+            environment=self._environment(task),
+            user=self._user(),
+            network_mode={"none": "none", "on": "bridge", "host": "host"}[task.network],
+            ports={f"{inside}/tcp": ("127.0.0.1", outside) for inside, outside in task.ports.items()},
+            # the SDK would add the proxies of ~/.docker/config.json, networkless tasks included
+            use_config_proxy=task.network != "none",
+            init=True,
+            tty=terminal,
+            shm_size=SHARED_MEMORY,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if task.gpu else [],
+            labels={OWNER_LABEL: _owner(os.getpid()), TASK_LABEL: _identity(task)},
+        )
+
+    def _mounts(self, task: Task) -> list:
+        from docker.types import Mount
+
+        findings: list[str] = []
+        mounts = [Mount(CODE, str(task.code), type="bind", read_only=True)]
+        # a folder that is both read and written is mounted once, writable
+        for path in dict.fromkeys([*task.reads, *task.writes]):
+            if path.absolute() in SYSTEM_FOLDERS:
+                findings.append(
+                    f"{path}: cannot be given to a container, it would hide the image's own; use a subfolder"
+                )
+            elif not path.exists():
+                findings.append(f"{path}: there is no such file or folder")
+            else:
+                source = str(path.absolute())
+                mounts.append(Mount(source, source, type="bind", read_only=path not in task.writes))
+        if task.network != "none" and self._settings.ca_file:
+            ca_file = Path(self._settings.ca_file).absolute()
+            if not ca_file.is_file():
+                findings.append(f"PHIKIT_CA_FILE: there is no file {ca_file}")
+            mounts.append(Mount(CA_FILE, str(ca_file), type="bind", read_only=True))
+        if findings:
+            raise BadInput(findings)
+        return mounts
+
+    def _environment(self, task: Task) -> dict[str, str]:
+        environment = {
+            # any uid may write to /tmp; and a uid that no passwd file names needs both of the others
+            "HOME": "/tmp",
+            "USER": "phikit",
+            "LOGNAME": "phikit",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PHIKIT_CODE": CODE,
+            "PHIKIT_IMAGE": self._client.images.get(task.image).id,
+        }
+        if sys.stdout.isatty():
+            columns, lines = shutil.get_terminal_size()
+            environment |= {"COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm-256color"}
+        if task.network != "none":
+            told = self._settings.pick(*NETWORK_VARIABLES)
+            # programs disagree about the case of these
+            environment |= told | {name.lower(): value for name, value in told.items()}
+            if self._settings.ca_file:
+                environment |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), CA_FILE)
+        return environment | dict(task.environment)
+
+    def _user(self) -> str:
+        # on a rootless engine the caller is root inside; any other uid there is somebody else outside
+        if any("rootless" in option for option in self._client.info().get("SecurityOptions") or ()):
+            return "0:0"
+        return f"{os.getuid()}:{os.getgid()}"
+
+    def _follow(self, container: Container, task: Task, signals: Signals) -> int:
+        # attached before the start, so that not even the first line is missed
+        if container.attrs["Config"]["Tty"]:
+            chunks = ((chunk, None) for chunk in container.attach(stream=True, logs=True))
+        else:
+            chunks = container.attach(stream=True, logs=True, demux=True)
+        pump = threading.Thread(target=_pump, args=(chunks,), name="log", daemon=True)
+        container.start()
+        pump.start()
+        code = signals.supervise(
+            lambda: container.wait(timeout=None)["StatusCode"],
+            lambda number: _send(container, number),
+            lambda: _send(container, signal.SIGKILL),
+            task.grace,
+        )
+        # the engine closes the stream when the container has ended; what is in flight by then still comes
+        pump.join(timeout=10)
+        return code
+
+    def _end_orphans(self, task: Task) -> None:
+        """End containers of this very task whose command line is gone: they hold its lock, and nobody stops them."""
+        same = {"label": f"{TASK_LABEL}={_identity(task)}"}
+        for container in self._client.containers.list(all=True, filters=same, ignore_removed=True):
+            if _is_alive(container.labels.get(OWNER_LABEL, "")):
+                continue
+            if container.status == "running":
+                print(f"ending {container.name}, left over from a command line that was killed", file=sys.stderr)
+                container.stop(timeout=int(task.grace))
+            _remove(container)
+
+
+def _pump(chunks: Iterator[tuple[bytes | None, bytes | None]]) -> None:
+    """Copy output as it comes, carriage returns and all."""
+    try:
+        for out, err in chunks:
+            for chunk, stream in ((out, sys.stdout), (err, sys.stderr)):
+                if chunk:
+                    stream.buffer.write(chunk)
+                    stream.flush()
+    except (BrokenPipeError, ValueError):
+        # nobody reads on (`| head`): the task itself goes on, its log is not lost to anyone
+        for _ in chunks:
+            pass
+
+
+def _send(container: Container, number: signal.Signals) -> None:
+    from docker.errors import APIError
+
+    try:
+        container.kill(signal=number.name)
+    except APIError as error:
+        # 409: it ended by itself in between
+        if error.status_code not in (404, 409):
+            raise
+
+
+def _remove(container: Container) -> None:
+    from docker.errors import APIError
+
+    try:
+        container.remove(force=True, v=True)
+    except APIError as error:
+        # 404, 409: it is gone, or being removed, already
+        if error.status_code not in (404, 409):
+            raise
+
+
+def _identity(task: Task) -> str:
+    return f"{task.name} in {','.join(map(str, task.writes))}"
+
+
+def _owner(pid: int) -> str:
+    """A process that cannot be mistaken for a later one with the same pid: host, pid, start time."""
+    return f"{socket.gethostname()}/{pid}/{_start_time(pid)}"
+
+
+def _start_time(pid: int) -> str:
+    try:
+        # field 22 of /proc/PID/stat; the command in field 2 may hold blanks, but ends at the last parenthesis
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _is_alive(owner: str) -> bool:
+    host, _, rest = owner.partition("/")
+    pid, _, started = rest.partition("/")
+    if host != socket.gethostname() or not started:
+        return True  # of another machine, or of one without /proc: not ours to judge
+    return _start_time(int(pid)) == started
+
+
+def _explanation(error: Exception) -> str:
+    return " ".join(str(getattr(error, "explanation", None) or error).split())

@@ -1,0 +1,108 @@
+"""Machine and account facts, from the environment and from .env: the one module of devtools/ that reads either.
+
+Each field of `Settings` is one variable, and .env.example documents each (tests/devtools/test_settings.py holds the two
+together). A variable that is set in the environment wins over .env; an empty one counts as unset.
+
+    python -c 'from devtools.settings import Settings; print(Settings.load())'      # secrets are left out
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+
+from devtools.errors import nearest
+
+#: The checkout: everything the kit reads and writes lies below.
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def variable(name: str, *, secret: bool = False) -> str | None:
+    """Declare a field that is read from the environment variable `name`; a secret is left out of the repr."""
+    return field(default=None, repr=not secret, metadata={"variable": name, "secret": secret})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the kit was told about this machine and its accounts; None where nothing was said."""
+
+    base_image: str | None = variable("BASE_IMAGE")
+    """Image that docker/runtime.Dockerfile builds on; unset: the pinned default in compose.yaml."""
+    ca_file: str | None = variable("PHIKIT_CA_FILE")
+    """PEM file of a private certificate authority that image builds, and downloads inside containers, are to trust."""
+    wheels: str | None = variable("PHIKIT_WHEELS")
+    """Folder of wheels that image builds take packages from, before any index."""
+    mlflow_tracking_uri: str | None = variable("MLFLOW_TRACKING_URI")
+    """Where runs are tracked; unset: a SQLite store in runs/."""
+    mlflow_tracking_username: str | None = variable("MLFLOW_TRACKING_USERNAME")
+    """User name for a tracking server that asks for one."""
+    mlflow_tracking_password: str | None = variable("MLFLOW_TRACKING_PASSWORD", secret=True)
+    """Password that goes with the user name."""
+    mlflow_tracking_token: str | None = variable("MLFLOW_TRACKING_TOKEN", secret=True)
+    """Bearer token for a tracking server, instead of user name and password."""
+    hf_token: str | None = variable("HF_TOKEN", secret=True)
+    """Access token of the Hugging Face hub, for gated models and datasets."""
+    hf_home: str | None = variable("HF_HOME")
+    """Where hub downloads are kept; unset: ~/.cache/huggingface."""
+    hf_endpoint: str | None = variable("HF_ENDPOINT")
+    """Address of a mirror of the hub."""
+    hf_hub_offline: str | None = variable("HF_HUB_OFFLINE")
+    """1: use what is in HF_HOME and ask no hub."""
+    docker_host: str | None = variable("DOCKER_HOST")
+    """Address of the Docker engine; unset: the one of the current Docker context."""
+    http_proxy: str | None = variable("HTTP_PROXY", secret=True)
+    """Proxy for plain HTTP; may hold a password."""
+    https_proxy: str | None = variable("HTTPS_PROXY", secret=True)
+    """Proxy for HTTPS; may hold a password."""
+    no_proxy: str | None = variable("NO_PROXY")
+    """Hosts that are reached without a proxy, comma-separated."""
+
+    @classmethod
+    def load(cls, root: Path = ROOT) -> Settings:
+        """Read .env below `root`, then the environment over it."""
+        from dotenv import dotenv_values
+
+        told = {**dotenv_values(root / ".env"), **os.environ}
+        return cls(**{f.name: told.get(name) or None for name, f in _fields().items()})
+
+    def environ(self) -> dict[str, str]:
+        """The variables that are set, by their names: what a program that the kit starts is handed."""
+        return {name: value for name, f in _fields().items() if (value := getattr(self, f.name))}
+
+    def pick(self, *names: str) -> dict[str, str]:
+        """Those of the named variables that are set."""
+        mine = self.environ()
+        return {name: mine[name] for name in names if name in mine}
+
+    def hub_cache(self) -> Path:
+        """The folder of hub downloads: HF_HOME, or the hub library's own default."""
+        return Path(self.hf_home).expanduser().absolute() if self.hf_home else Path.home() / ".cache" / "huggingface"
+
+
+def _fields() -> dict[str, Field]:
+    return {f.metadata["variable"]: f for f in fields(Settings)}
+
+
+def variables() -> dict[str, bool]:
+    """Every variable that the kit reads, and whether it is a secret."""
+    return {name: f.metadata["secret"] for name, f in _fields().items()}
+
+
+def unknown_variables(root: Path = ROOT) -> dict[str, str]:
+    """Names in .env that the kit does not read, each with the nearest one that it does: most are typing errors."""
+    from dotenv import dotenv_values
+
+    known = variables()
+    return {name: nearest(name, known) for name in dotenv_values(root / ".env") if name not in known}
+
+
+def inherited() -> dict[str, str]:
+    """A copy of the whole environment, for a program that runs on this machine as the user would run it."""
+    return dict(os.environ)
+
+
+def has_display() -> bool:
+    """Whether a browser could open a window here."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

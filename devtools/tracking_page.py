@@ -1,0 +1,92 @@
+"""MLflow's own page over the local tracking store, on this machine's loopback address.
+
+phikit mlflow
+phikit mlflow --port 5050 --no-open
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from pathlib import Path
+
+from devtools.backend import Backend, Task
+from devtools.connections import tracking_store
+from devtools.errors import BadInput
+from devtools.settings import ROOT, Settings, has_display
+
+LOOPBACK = "127.0.0.1"
+#: Seconds that the server may take to answer: it brings an old store's tables up to date first.
+START = 120
+
+
+def serve(backend: Backend, settings: Settings, port: int, open_page: bool, root: Path = ROOT) -> int:
+    """Serve the page until Ctrl-C; raises BadInput when runs are tracked elsewhere, or the port is taken."""
+    uri, folder = tracking_store(settings, root / "runs")
+    if folder is None:
+        raise BadInput("MLFLOW_TRACKING_URI names a server: open its own page (or unset it to see the local store)")
+    if not is_free(port):
+        raise BadInput(f"--port {port}: is taken; give another, say --port {free_port()}")
+    # in a container, all of its addresses: only the published port leads there, and that is loopback's
+    host = "0.0.0.0" if backend.name == "docker" else LOOPBACK
+    task = Task(
+        name="mlflow",
+        command=shlex.join(
+            # one worker: a person looks at it, and four would take a gigabyte
+            [
+                *("python", "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"),
+                *("--backend-store-uri", uri, "--artifacts-destination", str(folder / "mlartifacts")),
+            ]
+        ),
+        code=root / "training",
+        workdir=folder,
+        writes=(folder,),
+        network="on",
+        ports={port: port},
+        packages=("mlflow",),
+        grace=10,
+    )
+    url = f"http://{LOOPBACK}:{port}"
+    threading.Thread(target=_announce, args=(url, open_page and has_display()), daemon=True).start()
+    return backend.run(task)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of the loopback address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # as servers do: connections that were closed a moment ago do not count
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port that is free at this moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        return probe.getsockname()[1]
+
+
+def _announce(url: str, open_page: bool) -> None:
+    """Say where the page is as soon as it answers."""
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):
+                break
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    else:
+        return
+    print(f"\nMLflow: {url}   (Ctrl-C ends it)\n", file=sys.stderr, flush=True)
+    if open_page:
+        webbrowser.open(url)

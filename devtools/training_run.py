@@ -1,0 +1,247 @@
+"""A training from the command line to its report: prepare the data if needed, resolve the job file, run it.
+
+phikit train --recipe tiny_cpu --data my_chats.jsonl --set learning_rate=1e-3
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devtools import data, errors
+from devtools.backend import Backend, Task
+from devtools.connections import NO_HUB, connect, local_model
+from devtools.errors import BadInput, nearest
+from devtools.job import Job
+from devtools.runs import Run, Runs, check_name
+from devtools.settings import ROOT, Settings
+
+#: YAML reads 1e-3 as a text and no as false; people who write them on a command line mean a number and a word.
+FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+WORDS = ("yes", "no", "on", "off", "y", "n")
+KEY = re.compile(r"[A-Za-z_]\w*")
+MODEL_KEY = "model_name_or_path"
+#: Modules that fine_tune.py imports beyond the standard library.
+PACKAGES = ("torch", "transformers", "trl", "mlflow")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `phikit train` was asked for; the fields are its options."""
+
+    recipe: str = "tiny_cpu"
+    data: str | None = None
+    model: str = "recipe"
+    overrides: Sequence[str] = ()
+    name: str | None = None
+    on_bad: str = "fail"
+    network: str = "auto"
+    gpu: bool = False
+
+
+def train(request: Request, backend: Backend, settings: Settings, root: Path = ROOT) -> int:
+    """Train as requested and return the exit code of what ran; raises BadInput before anything has run."""
+    job = Job.read(root / "training" / "job.yaml")
+    findings: list[str] = []
+    recipe, recipe_file = _recipe(request.recipe, job.code / "recipes", findings)
+    overrides = _overrides(request.overrides, findings)
+    model = _model(request.model, findings)
+    dataset = None
+    try:
+        if request.name:
+            check_name(request.name)
+    except BadInput as error:
+        findings += error.findings
+    try:
+        dataset = data.find(request.data, root / "data", request.on_bad)
+    except BadInput as error:
+        findings += error.findings
+    if findings or dataset is None:
+        raise BadInput(findings)
+    code = _prepare(dataset, request, backend, job.code, settings)
+    if code:
+        return code
+
+    models = _models(model, overrides, recipe_file)
+    inputs = {
+        "recipe": recipe,
+        "recipe_sha256": data.digest(recipe_file),
+        "overrides": overrides,
+        "model": str(model),
+        "train_sha256": data.digest(dataset.train_file),
+        "eval_sha256": data.digest(dataset.eval_file),
+    }
+    runs = Runs(root / "runs")
+    run, is_new = runs.claim(inputs, recipe_file.stem, request.name)
+    print(f"run: {data.near(run.folder)}{'' if is_new else ' (going on with it)'}", file=sys.stderr, flush=True)
+    try:
+        task = _task(job, run, inputs, dataset, models, recipe_file, request, settings)
+        code = backend.run(task)
+    except errors.KitError:
+        if is_new:
+            runs.withdraw(run)
+        raise
+    if code == errors.BAD_INPUT and is_new:
+        runs.withdraw(run)
+    return _conclude(code, run, runs)
+
+
+def _prepare(dataset: data.Dataset, request: Request, backend: Backend, code: Path, settings: Settings) -> int:
+    if dataset.source is None:
+        return errors.OK
+    arguments = [dataset.source, "--out", data.near(dataset.folder), "--on-bad", request.on_bad]
+    print(f"data: preparing {dataset.source} into {data.near(dataset.folder)}", file=sys.stderr, flush=True)
+    task = data.preparation(arguments, code, settings, "prepare")
+    return backend.run(dataclasses.replace(task, image=_image(Job.read(code / "job.yaml"), request)))
+
+
+def _task(
+    job: Job,
+    run: Run,
+    inputs: dict[str, Any],
+    dataset: data.Dataset,
+    models: list[str],
+    recipe_file: Path,
+    request: Request,
+    settings: Settings,
+) -> Task:
+    resolved = job.resolve(
+        {
+            "recipe": inputs["recipe"],
+            "model": inputs["model"],
+            "overrides": one_line(inputs["overrides"]),
+            "train_file": dataset.train_file,
+            "eval_file": dataset.eval_file,
+        },
+        {"run": run.folder, "model": run.folder / "model"},
+    )
+    local = [path for model in models if (path := local_model(model))]
+    hub = any(not local_model(model) and model not in NO_HUB for model in models)
+    connections = connect(settings, hub=hub, choice=request.network, store=run.folder.parent)
+    environment = job.environment_variables | connections.environment | {"MLFLOW_EXPERIMENT_NAME": job.experiment_name}
+    version = code_version(job.code)
+    if version:
+        environment["PHIKIT_CODE_VERSION"] = version
+    return Task(
+        name=run.name,
+        command=resolved.command,
+        code=job.code,
+        image=_image(job, request),
+        reads=tuple(dict.fromkeys([*resolved.reads.values(), *local, recipe_file])),
+        writes=tuple(dict.fromkeys([run.folder.parent, *connections.writes])),
+        environment=environment,
+        network=connections.network,
+        packages=PACKAGES,
+        gpu=request.gpu,
+    )
+
+
+def _conclude(code: int, run: Run, runs: Runs) -> int:
+    if code == errors.OK:
+        runs.point_latest(run)
+        print(f"report: {data.near(run.folder / 'report.html')}")
+    elif code == errors.STOPPED:
+        print(f"stopped: {data.near(run.folder)} is unfinished, the same command goes on with it", file=sys.stderr)
+    elif code not in (errors.BAD_INPUT, errors.INTERRUPTED, errors.FAILED):
+        hint = " (killed: out of memory?)" if code == 137 else ""
+        print(
+            f"error: the training ended with exit code {code}{hint}; the same command goes on with it", file=sys.stderr
+        )
+    return code
+
+
+def one_line(overrides: dict[str, Any]) -> str:
+    """Overrides as one line of JSON, which is YAML too, without single quotes: the job's command stands in those."""
+    return json.dumps(overrides).replace("'", "\\u0027")
+
+
+def code_version(folder: Path) -> str | None:
+    """The commit that the folder is at, with -dirty when tracked files were changed; None outside of git."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=-dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _recipe(name: str, folder: Path, findings: list[str]) -> tuple[str, Path]:
+    """The recipe as fine_tune.py takes it (a name, or a path that holds anywhere), and its file."""
+    if name.endswith((".yaml", ".yml")):
+        file = Path(name).expanduser().absolute()
+        if not file.is_file():
+            findings.append(f"--recipe {name}: there is no such file; name one, or one of recipes/")
+        return str(file), file
+    file = folder / f"{name}.yaml"
+    if not file.is_file():
+        findings.append(f"--recipe {name}: unknown; {nearest(name, (path.stem for path in folder.glob('*.yaml')))}")
+    return name, file
+
+
+def _model(name: str, findings: list[str]) -> str | Path:
+    try:
+        return local_model(name) or name
+    except BadInput as error:
+        findings += error.findings
+        return name
+
+
+def _models(model: str | Path, overrides: dict[str, Any], recipe_file: Path) -> list[str]:
+    """The model names that the training will open: one, or none that devtools can tell."""
+    import yaml
+
+    if str(model) != "recipe":
+        return [str(model)]
+    if MODEL_KEY in overrides:
+        return [str(overrides[MODEL_KEY])]
+    try:
+        recipe = yaml.safe_load(recipe_file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return []  # fine_tune.py says what is wrong with it
+    named = recipe.get(MODEL_KEY) if isinstance(recipe, dict) else None
+    return [named] if isinstance(named, str) else []
+
+
+def _overrides(pairs: Sequence[str], findings: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not KEY.fullmatch(key):
+            findings.append(f"--set {pair}: is not key=value; write it like --set learning_rate=1e-3")
+        elif key in values:
+            findings.append(f"--set {pair}: {key} is set twice; leave one")
+        else:
+            values[key] = _scalar(text, pair, findings)
+    return values
+
+
+def _scalar(text: str, pair: str, findings: list[str]) -> Any:
+    import yaml
+
+    if text.lower() in WORDS:
+        return text
+    if FLOAT.fullmatch(text):
+        return float(text)
+    try:
+        value = yaml.safe_load(text)
+        json.dumps(value, allow_nan=False)
+    except yaml.YAMLError:
+        findings.append(f"--set {pair}: the value is not YAML; put quotes around it")
+        return None
+    except ValueError:
+        findings.append(f"--set {pair}: the value is not a finite number; give one")
+        return None
+    except TypeError:
+        return text  # a date, say, which a recipe has no use for
+    return value
+
+
+def _image(job: Job, request: Request) -> str:
+    return job.image.replace(":cpu", ":gpu") if request.gpu else job.image

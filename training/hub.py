@@ -28,7 +28,7 @@ class HubSplit:
         self._dataset = dataset
 
     def place(self, number: int) -> str:
-        """`dataset[split]:row N`."""
+        """`dataset:split:row N`."""
         return f"{self.name}:row {number}"
 
     def rows(self) -> Iterator[tuple[int, Any]]:
@@ -45,7 +45,7 @@ def open_hub(name: str, config: str | None, split: str | None) -> HubSplit:
     Raises BadInput when there is no such dataset, config or split, when it may not be read, or when the hub cannot be
     reached and the cache does not hold it: within seconds, not after the libraries' own retries.
     """
-    reachable = _ask_hub(name)
+    reachable = ask_hub(name)
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -58,32 +58,38 @@ def open_hub(name: str, config: str | None, split: str | None) -> HubSplit:
                 f"{name}: is no file here, the hub cannot be reached, and its cache does not hold this dataset; "
                 "go online, or give a local file"
             ) from None
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise BadInput(f"{name}: {reason}; correct the name, --config or --split") from None
-    return HubSplit(f"{name}[{split}]", dataset)
+    return HubSplit(f"{name}:{split}", dataset)
 
 
-def _ask_hub(name: str) -> bool:
-    """Whether the hub answers; raises BadInput when it says that the dataset is not there or not for this user."""
+def ask_hub(name: str, kind: str = "dataset") -> bool:
+    """Whether the hub answers, asked once and for FIRST_ANSWER seconds at most; `kind` is `dataset` or `model`.
+
+    When it does not, this process goes on offline: the cache or nothing, for the libraries' own retries take a minute a
+    file. Raises BadInput when the hub says that there is no such thing, or not for this user.
+    """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
+    absent = BadInput(f"{name}: neither here nor a {kind} on the hub; correct the name (a private one needs HF_TOKEN)")
     try:
-        HfApi().dataset_info(name, timeout=FIRST_ANSWER)
+        HfApi().repo_info(name, repo_type=kind, timeout=FIRST_ANSWER)
+        return True
     except GatedRepoError:
         raise BadInput(f"{name}: its owner gives access on request; ask on its page and set HF_TOKEN") from None
     except RepositoryNotFoundError:
-        raise BadInput(
-            f"{name}: neither a file here nor a dataset on the hub; correct the name (a private one needs HF_TOKEN)"
-        ) from None
-    except (OSError, OfflineModeIsEnabled, HfHubHTTPError):
+        raise absent from None
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403, 404):
+            raise absent from None
+    except (OSError, OfflineModeIsEnabled):
         pass
+    except ValueError as error:  # a name that no repository can have
+        raise BadInput(f"{name}: {' '.join(str(error).split())}; correct the name") from None
     except Exception as error:  # the HTTP client's own errors, whose package depends on the hub library's version
         if "http" not in type(error).__module__:
             raise
-    else:
-        return True
-    # from here on the cache or nothing: each file's retries would take minutes
     os.environ["HF_HUB_OFFLINE"] = "1"
     constants.HF_HUB_OFFLINE = True
     return False

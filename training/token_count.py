@@ -6,6 +6,7 @@ python training/prepare_data.py check data --tokenizer microsoft/Phi-3.5-mini-in
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from errors import BadInput
 from layouts import Turn
@@ -26,6 +27,10 @@ def token_counter(tokenizer: str) -> Callable[[list[Turn]], int]:
 
     Raises BadInput when the tokenizer cannot be loaded.
     """
+    if not Path(tokenizer).exists():
+        from hub import ask_hub
+
+        ask_hub(tokenizer, "model")
     from transformers import AutoTokenizer
 
     try:

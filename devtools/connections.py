@@ -5,6 +5,7 @@ A task gets the network only when it needs one; without it, hub libraries are to
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,10 @@ def connect(settings: Settings, *, hub: bool, choice: str = "auto", store: Path 
     needed, loopback = hub and not settings.hf_hub_offline, False
     if store:
         uri, folder = tracking_store(settings, store)
-        environment |= settings.pick(*TRACKING_VARIABLES) | {"MLFLOW_TRACKING_URI": uri}
+        environment |= settings.pick(*TRACKING_VARIABLES)
+        if settings.mlflow_tracking_uri:
+            # else the training makes its own store there, and its artifacts' place with it
+            environment["MLFLOW_TRACKING_URI"] = uri
         if folder:
             writes.append(folder)
         else:
@@ -54,7 +58,7 @@ def connect(settings: Settings, *, hub: bool, choice: str = "auto", store: Path 
         # a container's own loopback is not this machine's, where a server on localhost listens
         network = "host" if loopback else "on"
     cache = settings.hub_cache()
-    if hub or cache.is_dir():
+    if hub or choice == "on" or os.access(cache, os.W_OK | os.X_OK):
         writes.append(cache)
         environment |= settings.pick(*HUB_VARIABLES) | {"HF_HOME": str(cache)}
     if network == "none":

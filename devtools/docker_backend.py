@@ -6,11 +6,13 @@ may do nothing beyond reading and writing what the task names. It is removed whe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,10 +64,10 @@ class DockerBackend:
         from docker.errors import APIError, DockerException
 
         self.prepare(task)
-        with folders_made(task.writes), Signals() as signals:
+        with folders_made(task.writes), self._ca_file(task) as ca_file, Signals() as signals:
             try:
                 self._end_orphans(task)
-                container = self._create(task)
+                container = self._create(task, ca_file)
             except (APIError, DockerException) as error:
                 raise KitError(f"the Docker engine refuses the container: {_explanation(error)}") from error
             try:
@@ -75,7 +77,7 @@ class DockerBackend:
             finally:
                 _remove(container)
 
-    def _create(self, task: Task) -> Container:
+    def _create(self, task: Task, ca_file: Path | None) -> Container:
         from docker.types import DeviceRequest
 
         terminal = sys.stdout.isatty() and sys.stderr.isatty()
@@ -86,7 +88,7 @@ class DockerBackend:
             entrypoint=[],
             name=f"phikit-{task.name}-{os.getpid()}",
             working_dir=str(task.workdir) if task.workdir else CODE,
-            mounts=self._mounts(task),
+            mounts=self._mounts(task, ca_file),
             environment=self._environment(task),
             user=self._user(),
             network_mode={"none": "none", "on": "bridge", "host": "host"}[task.network],
@@ -102,7 +104,7 @@ class DockerBackend:
             labels={OWNER_LABEL: _owner(os.getpid()), TASK_LABEL: _identity(task)},
         )
 
-    def _mounts(self, task: Task) -> list:
+    def _mounts(self, task: Task, ca_file: Path | None) -> list:
         from docker.types import Mount
 
         findings: list[str] = []
@@ -118,10 +120,7 @@ class DockerBackend:
             else:
                 source = str(path.absolute())
                 mounts.append(Mount(source, source, type="bind", read_only=path not in task.writes))
-        if task.network != "none" and self._settings.ca_file:
-            ca_file = Path(self._settings.ca_file).absolute()
-            if not ca_file.is_file():
-                findings.append(f"PHIKIT_CA_FILE: there is no file {ca_file}")
+        if ca_file:
             mounts.append(Mount(CA_FILE, str(ca_file), type="bind", read_only=True))
         if findings:
             raise BadInput(findings)
@@ -129,10 +128,7 @@ class DockerBackend:
 
     def _environment(self, task: Task) -> dict[str, str]:
         environment = {
-            # any uid may write to /tmp; and a uid that no passwd file names needs both of the others
-            "HOME": "/tmp",
-            "USER": "phikit",
-            "LOGNAME": "phikit",
+            # (the image brings a HOME that any uid may write to)
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PHIKIT_CODE": CODE,
@@ -148,6 +144,22 @@ class DockerBackend:
             if self._settings.ca_file:
                 environment |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), CA_FILE)
         return environment | dict(task.environment)
+
+    @contextlib.contextmanager
+    def _ca_file(self, task: Task) -> Iterator[Path | None]:
+        """A file of the public authorities and the private one together, for a task that has the network."""
+        if task.network == "none" or not self._settings.ca_file:
+            yield None
+            return
+        import certifi
+
+        private = Path(self._settings.ca_file).expanduser()
+        if not private.is_file():
+            raise BadInput(f"PHIKIT_CA_FILE: there is no file {private}; name a PEM file, or unset it")
+        with tempfile.NamedTemporaryFile(prefix="phikit-ca-", suffix=".pem") as both:
+            both.write(Path(certifi.where()).read_bytes() + b"\n" + private.read_bytes())
+            both.flush()
+            yield Path(both.name)
 
     def _user(self) -> str:
         # on a rootless engine the caller is root inside; any other uid there is somebody else outside

@@ -98,7 +98,7 @@ def _engine(settings: Settings) -> list[Finding]:
         if state == "ready":
             found.append(Finding("image", OK, f"{name} is built and fits the locks"))
         elif name.endswith(":cpu"):
-            text = f"{name} {'is not built yet' if state == 'missing' else 'was built from other locks'}"
+            text = f"{name} {'is not built yet' if state == 'missing' else 'was built from another lock'}"
             level = WARN if compose and buildx else FAIL
             found.append(Finding("image", level, text, "make image (local-train does so by itself)"))
     # the CPU image's finding comes last: it is the one that decides

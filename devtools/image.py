@@ -6,6 +6,7 @@ phikit image build --gpu          # phikit-runtime:gpu
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 import subprocess
@@ -19,37 +20,25 @@ from devtools.settings import ROOT, Settings, inherited
 if TYPE_CHECKING:
     from docker import DockerClient
 
-#: The images that compose.yaml builds, each with its service and the locks whose packages it holds.
-IMAGES = {
-    "phikit-runtime:cpu": ("runtime", ("torch-cpu.lock", "runtime.lock")),
-    "phikit-runtime:gpu": ("runtime-gpu", ("torch-gpu.lock", "runtime.lock")),
-}
-#: Label with the digest of the locks that the image was built from.
-LOCK_LABEL = "phikit.locks"
+#: The images that compose.yaml builds, each with its service.
+IMAGES = {"phikit-runtime:cpu": "runtime", "phikit-runtime:gpu": "runtime-gpu"}
+#: Labels of an image: the SHA-256 of the lock that it was built from, and the base that it was built on.
+LOCK_LABEL = "phikit.runtime.lock.sha256"
+BASE_LABEL = "org.opencontainers.image.base.name"
 
 
-def lock_digest(name: str, root: Path = ROOT) -> str:
-    """The SHA-256 over the locks of an image that compose.yaml builds; empty while a lock is missing."""
-    digest = hashlib.sha256()
-    for lock in IMAGES[name][1]:
-        file = root / "docker" / lock
-        if not file.is_file():
-            return ""
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def state(client: DockerClient, name: str) -> str:
-    """`ready`, `missing`, or `stale`: built from other locks than those in docker/."""
+def state(client: DockerClient, name: str, root: Path = ROOT) -> str:
+    """`ready`, `missing`, or `stale`: built from another lock than docker/runtime.lock."""
     from docker.errors import ImageNotFound
 
     try:
         labels = client.images.get(name).labels
     except ImageNotFound:
         return "missing"
-    if name not in IMAGES or LOCK_LABEL not in labels:
+    lock = root / "docker" / "runtime.lock"
+    if name not in IMAGES or LOCK_LABEL not in labels or not lock.is_file():
         return "ready"
-    return "ready" if labels[LOCK_LABEL] == lock_digest(name) else "stale"
+    return "ready" if labels[LOCK_LABEL] == hashlib.sha256(lock.read_bytes()).hexdigest() else "stale"
 
 
 def ensure(client: DockerClient, name: str, settings: Settings) -> None:
@@ -62,8 +51,12 @@ def ensure(client: DockerClient, name: str, settings: Settings) -> None:
         return
     if name not in IMAGES:
         raise BadInput(f"environment.image: this engine has no image {name}; fetch it: docker pull {name}")
-    why = "is not built yet" if found == "missing" else "was built from other locks"
+    why = "is not built yet" if found == "missing" else "was built from another lock"
     print(f"image {name} {why}: building it (some minutes, once)", file=sys.stderr, flush=True)
+    before = client.images.get(name).labels.get(BASE_LABEL, "") if found == "stale" else ""
+    if not settings.base_image and "/" not in before:
+        # a base that was made on this machine, and that the default is likely not to be had in place of
+        settings = dataclasses.replace(settings, base_image=before or None)
     build(name, settings)
 
 
@@ -71,9 +64,8 @@ def build(name: str, settings: Settings) -> None:
     """Build one of the kit's images through compose, its log on this process's output; raises KitError if it fails."""
     if compose_version() is None:
         raise KitError("docker compose is missing, and the image is built through it: install Docker's compose plugin")
-    service, _ = IMAGES[name]
-    environment = inherited() | settings.environ() | {"PHIKIT_LOCKS": lock_digest(name)}
-    done = subprocess.run(["docker", "compose", "build", service], cwd=ROOT, env=environment, check=False)
+    command = ["docker", "compose", "build", IMAGES[name]]
+    done = subprocess.run(command, cwd=ROOT, env=inherited() | settings.environ(), check=False)
     if done.returncode:
         base = f"the base image {settings.base_image}" if settings.base_image else "the base image"
         raise KitError(

@@ -21,6 +21,8 @@ from devtools.errors import BadInput
 
 JOB = "job.json"
 LATEST = "latest"
+#: What the training writes into run.json when everything is there.
+FINISHED = "finished"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -48,7 +50,7 @@ class Run:
     @property
     def is_whole(self) -> bool:
         """Whether the run came to its end: nothing is left to resume."""
-        return self._state == "done" if self._state else bool(self.metrics)
+        return self._state == FINISHED
 
     @property
     def is_locked(self) -> bool:
@@ -64,13 +66,10 @@ class Run:
 
     @property
     def state(self) -> str:
-        """One word for people: done, running, or how it stopped."""
+        """One word for people: finished, running or unfinished."""
         if self.is_whole:
-            return "done"
-        if self.is_locked:
-            return "running"
-        # a training that was killed had no chance to say so
-        return "stopped" if self._state in ("", "running", "done") else self._state
+            return FINISHED
+        return "running" if self.is_locked else "unfinished"
 
     @property
     def _state(self) -> str:

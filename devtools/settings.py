@@ -30,6 +30,10 @@ class Settings:
 
     base_image: str | None = variable("BASE_IMAGE")
     """Image that docker/runtime.Dockerfile builds on; unset: the pinned default in compose.yaml."""
+    base_image_gpu: str | None = variable("BASE_IMAGE_GPU")
+    """The same for the GPU image."""
+    build_network: str | None = variable("PHIKIT_BUILD_NETWORK")
+    """Network of image builds; host: the build uses this machine's own network, for engines without a bridge."""
     ca_file: str | None = variable("PHIKIT_CA_FILE")
     """PEM file of a private certificate authority that image builds, and downloads inside containers, are to trust."""
     wheels: str | None = variable("PHIKIT_WHEELS")

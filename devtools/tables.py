@@ -6,7 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-STYLES = {"ok": "green", "done": "green", "warn": "yellow", "stopped": "yellow", "running": "cyan"}
+STYLES = {
+    "ok": "green",
+    "finished": "green",
+    "warn": "yellow",
+    "unfinished": "yellow",
+    "running": "cyan",
+    "fail": "red",
+}
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -22,9 +29,7 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(*columns, box=box.SIMPLE_HEAD)
     for row in rows:
-        table.add_row(
-            *(Text(cell, style=STYLES.get(cell, "red" if cell in ("fail", "failed") else "")) for cell in row)
-        )
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     Console().print(table)
 
 

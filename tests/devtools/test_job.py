@@ -57,7 +57,7 @@ def test_values_in_single_quotes_stay_raw(tmp_path, value):
 
 def test_a_single_quote_in_single_quotes_is_refused(tmp_path):
     job = Job.read(write_job(tmp_path, "program '${{inputs.x}}'", inputs={"x": "default"}))
-    with pytest.raises(BadInput, match="inputs.x: holds a single quote"):
+    with pytest.raises(BadInput, match=r"inputs\.x: holds a single quote"):
         job.resolve({"x": "'; touch owned; '"}, {})
 
 

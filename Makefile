@@ -1,0 +1,114 @@
+# Every verb of the kit. `make` alone prints them; only make, git and Python 3.11 or newer are needed beforehand.
+#
+# `##@ Title` opens a group of the list, `## text` after a target describes it. Verbs set up what they need: .venv holds
+# the command line alone, and the training packages too where no Docker engine answers.
+
+# the first Python that is new enough, whatever it is called here
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
+VENV := .venv
+PHIKIT := $(VENV)/bin/phikit
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+
+# make local-train RECIPE=small_cpu DATA=chats.jsonl SET="learning_rate=1e-3 seed=1" ON_BAD=drop
+RECIPE ?= tiny_cpu
+BACKEND ?= auto
+SOURCE ?= sample
+OUT ?= data
+PORT ?= 5000
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-train local-train data runs mlflow image image-gpu stand-in-base doctor test bench lint format lock clean python
+
+# $(call quoted,VALUE): one word for the shell, whatever is in it; $(call option,--name,VALUE): nothing when VALUE is empty
+quoted = '$(subst ','\'',$(1))'
+option = $(if $(strip $(2)),$(1) $(call quoted,$(2)))
+
+help:
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+
+##@ Fine-tune on this machine
+local-train: setup ## data to report; RECIPE= DATA= MODEL= SET="key=value ..." NAME= ON_BAD=fail|drop BACKEND=auto|docker|venv
+	@backend=$$($(PHIKIT) backend --backend $(call quoted,$(BACKEND)) 2>/dev/null); \
+	  if [ "$$backend" = venv ]; then $(MAKE) setup-train; fi
+	@$(PHIKIT) train --recipe $(call quoted,$(RECIPE)) --backend $(call quoted,$(BACKEND)) \
+	  $(call option,--data,$(DATA)) $(call option,--model,$(MODEL)) $(call option,--name,$(NAME)) \
+	  $(call option,--on-bad,$(ON_BAD)) $(foreach pair,$(SET),--set $(call quoted,$(pair)))
+
+data: setup ## prepare a dataset: SOURCE=sample|FILE|FOLDER|ultrachat|owner/name OUT=data ON_BAD=fail|drop
+	@if [ "$$($(PHIKIT) backend 2>/dev/null)" = venv ]; then $(MAKE) setup-train; fi
+	@$(PHIKIT) data prepare $(call quoted,$(SOURCE)) --out $(call quoted,$(OUT)) $(call option,--on-bad,$(ON_BAD))
+
+runs: setup ## list the runs and how they scored
+	@$(PHIKIT) runs
+
+mlflow: setup ## open MLflow's page over the tracked runs; PORT=5000
+	@if [ "$$($(PHIKIT) backend 2>/dev/null)" = venv ]; then $(MAKE) setup-train; fi
+	@$(PHIKIT) mlflow --port $(call quoted,$(PORT))
+
+##@ Images
+image: setup ## build the runtime image (local-train does so by itself)
+	@$(PHIKIT) image build
+
+image-gpu: setup ## build its variant for NVIDIA GPUs
+	@$(PHIKIT) image build --gpu
+
+stand-in-base: ## make a base image from Debian packages, where the usual one cannot be pulled
+	@docker/stand_in_base.sh
+
+##@ This machine
+doctor: setup ## what is missing here, and how to mend it
+	@$(PHIKIT) doctor
+
+setup: $(VENV)/.setup ## the command line, in .venv
+setup-train: $(VENV)/.setup-train ## the training packages too, to train without Docker
+
+clean: ## remove .venv and caches; data/ and runs/ stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Work on the kit
+test: setup setup-train ## every test that this machine can run (those that need Docker are skipped, loudly, without it)
+	@$(VENV)/bin/python -m pytest -m "not gpu and not azure" --ignore=tests/benchmarks
+
+bench: setup setup-train ## speed and memory, as ratios
+	@$(VENV)/bin/python -m pytest -s tests/benchmarks
+
+lint: setup ## what CI checks
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+format: setup ## put the code into shape
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+lock: ## resolve docker/*.lock anew from pyproject.toml
+	@docker/lock.sh
+
+# Stamps: what is installed is installed again only when its lock or pyproject.toml changed.
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Python 3.11 or newer is needed, $$($(PYTHON) --version 2>&1 || true) is what $(PYTHON) is;" \
+	    "name another one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+
+$(VENV)/bin/python: | python
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "error: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.setup: docker/dev.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing the command line"
+	@$(PIP) --require-hashes --requirement docker/dev.lock
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.setup-train: docker/torch-cpu.lock docker/runtime.lock | $(VENV)/.setup
+	@echo "installing the training packages (about 1.5 GB, once)"
+	@$(PIP) --no-deps --require-hashes --requirement docker/torch-cpu.lock
+	@$(PIP) --require-hashes --requirement docker/runtime.lock
+	@touch $@

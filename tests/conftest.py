@@ -1,0 +1,34 @@
+"""What tests of several folders share: the Docker engine, and a say in the summary when there is none."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from devtools.errors import KitError
+from devtools.local import engine as connect
+from devtools.settings import Settings
+
+NO_ENGINE = "no Docker engine"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator:
+    """A client of the Docker engine. Without one the test is skipped; in CI (the variable is set) it fails."""
+    try:
+        client = connect(Settings.load())
+    except KitError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"{NO_ENGINE}, and CI must have one: {error}", pytrace=False)
+        pytest.skip(f"{NO_ENGINE}: {error}")
+    yield client
+    client.close()
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_ENGINE in str(report.longrepr)]
+    if skipped:
+        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
+        terminalreporter.line(
+            f"{len(skipped)} tests need a Docker engine, and none answers here: start one and run again"
+        )

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,7 +85,9 @@ class Runs:
 
     def all(self) -> list[Run]:
         """Every run, newest first."""
-        runs = [Run(job.parent) for job in self.folder.glob(f"*/{JOB}") if not job.parent.is_symlink()]
+        # neither runs/latest, nor what is being made or removed
+        runs = [Run(job.parent) for job in self.folder.glob(f"*/{JOB}") if NAME.fullmatch(job.parent.name)]
+        runs = [run for run in runs if not run.folder.is_symlink()]
         return sorted(runs, key=lambda run: (run.job.get("created", ""), run.name), reverse=True)
 
     def get(self, name: str) -> Run:
@@ -165,7 +168,7 @@ class Runs:
 
     def _create(self, run: Run, inputs: dict[str, Any]) -> bool:
         """Whether this call made the folder: of two at once, one does."""
-        beside = self.folder / f".new-{run.name}-{os.getpid()}"
+        beside = self.folder / f".new-{run.name}-{secrets.token_hex(4)}"
         try:
             beside.mkdir(parents=True)
             job = {"inputs": inputs, "created": datetime.now(UTC).isoformat(timespec="seconds")}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from devtools.backend import Backend, Task
 from devtools.connections import tracking_store
-from devtools.errors import BadInput
+from devtools.errors import INTERRUPTED, OK, BadInput
 from devtools.settings import ROOT, Settings, has_display
 
 LOOPBACK = "127.0.0.1"
@@ -47,6 +47,8 @@ def serve(backend: Backend, settings: Settings, port: int, open_page: bool, root
         code=root / "training",
         workdir=folder,
         writes=(folder,),
+        # the server's own jobs (it would start seven more processes for them) are for judging traces of live traffic
+        environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         network="on",
         ports={port: port},
         packages=("mlflow",),
@@ -54,7 +56,9 @@ def serve(backend: Backend, settings: Settings, port: int, open_page: bool, root
     )
     url = f"http://{LOOPBACK}:{port}"
     threading.Thread(target=_announce, args=(url, open_page and has_display()), daemon=True).start()
-    return backend.run(task)
+    code = backend.run(task)
+    # Ctrl-C is how one leaves the page
+    return OK if code == INTERRUPTED else code
 
 
 def is_free(port: int) -> bool:

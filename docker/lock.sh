@@ -19,8 +19,9 @@ compile() {
     local output="$1"
     shift
     "$tools/venv/bin/uv" pip compile --quiet --config-file docker/torch-metadata.toml \
-        --default-index https://pypi.org/simple --universal --python-version 3.11 --generate-hashes --annotation-style line \
-        --custom-compile-command "make lock" --no-emit-package torch --output-file "$output" "$@" >/dev/null
+        --default-index https://pypi.org/simple --universal --python-version 3.11 --generate-hashes \
+        --annotation-style line --custom-compile-command "make lock" --no-emit-package torch \
+        --output-file "$output" "$@" >/dev/null
     echo "$output: $(grep -c '==' "$output") packages"
 }
 

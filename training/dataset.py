@@ -2,53 +2,30 @@
 
     python training/prepare_data.py check data       runs these checks over data/train_data.jsonl and test_data.jsonl
 
-Every conversation is optional system text, then user and assistant in turns, ending with the assistant; no content is
-empty; none is longer than the limit; none comes twice, and none is in both the train and the test part.
+Every conversation is good by itself (checks.py), none is longer than the limit, none comes twice, and none is in both
+the train and the test part.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from hashlib import blake2b
+import json
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from json.encoder import encode_basestring
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
+from checks import Conversation, Judged, TokenCount, judge_rows
 from errors import BadInput
 from findings import BadRow, Findings
-from layouts import Turn, find_layout, kind_of
+from line_workers import LineWorkers
 from sources import RowSource, open_file
-from token_count import estimated_tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-#: Counts the tokens of one conversation.
-TokenCount = Callable[[list[Turn]], int]
-ROLES = ("system", "user", "assistant")
-#: What stands before the content of each role in a prepared line.
-OPENING = {role: f'{{"role": "{role}", "content": ' for role in ROLES}
-#: ASCII's white space as str.split sees it, each turned into a blank.
-BLANKS = bytes.maketrans(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", b" " * 9)
 #: Arrow record batch of `load_pair`, in rows: large enough to be fast, small enough to cost a few MiB.
 BATCH = 1000
-
-
-class Conversation(NamedTuple):
-    """One checked conversation."""
-
-    turns: list[Turn]
-    split: str
-    """`train`, `test`, or empty where the source has no split of its own."""
-    layout: str
-    tokens: int
-
-    def line(self) -> bytes:
-        """The line of a prepared file: the bytes of json.dumps(..., ensure_ascii=False), in a third of the time."""
-        turns = "}, ".join([OPENING[role] + encode_basestring(content) for role, content in self.turns])
-        return f'{{"messages": [{turns}}}]}}\n'.encode()
 
 
 class Checker:
@@ -62,13 +39,18 @@ class Checker:
         max_tokens: int = 0,
         count_tokens: TokenCount | None = None,
         columns: dict[str, str] | None = None,
+        workers: LineWorkers | None = None,
     ) -> None:
-        """`max_tokens` 0: no limit. `count_tokens` None: estimated. `columns`: see layouts.find_layout."""
+        """`max_tokens` 0: no limit; `count_tokens` None: estimated; `columns`: see layouts.find_layout.
+
+        `workers` judge the rows of large JSON lines files, unless tokens are counted; None: this process does.
+        """
         self.findings = Findings()
         self.rows_read = 0
         self.max_tokens = max_tokens
         self.count_tokens = count_tokens
         self.columns = columns
+        self.workers = workers
         self._seen: dict[bytes, int] = {}
         self._sources: list[RowSource] = []
 
@@ -76,31 +58,23 @@ class Checker:
         """The good conversations of one source, in order; one that an earlier source held is a finding."""
         self._sources.append(source)
         index = len(self._sources) - 1
-        converters: dict[tuple[str, ...], Any] = {}
         before = self.rows_read
         try:
-            for number, row in source.rows():
+            for number, judged in self._judged(source):
                 self.rows_read += 1
-                try:
-                    if type(row) is not dict:
-                        raise row if isinstance(row, BadRow) else _not_an_object(row)
-                    keys = tuple(row)
-                    if (found := converters.get(keys)) is None:
-                        found = find_layout(keys, self.columns)
-                        if len(converters) < 1000:  # rows whose keys are data would fill the memory
-                            converters[keys] = found
-                    turns = check_turns(found[1](row))
-                    content_bytes = self._first_time(turns, index, number)
-                    if self.count_tokens:
-                        tokens = self.count_tokens(turns)
+                if isinstance(judged, BadRow):
+                    problem = judged
+                else:
+                    place = index << 40 | number
+                    first = self._seen.setdefault(judged.digest, place)
+                    if first != place:
+                        problem = self._repeated(first, source)
+                    elif self.max_tokens and judged.tokens > self.max_tokens:
+                        problem = self._too_long(judged.tokens)
                     else:
-                        tokens = estimated_tokens(content_bytes, len(turns))
-                    if self.max_tokens and tokens > self.max_tokens:
-                        raise self._too_long(tokens)
-                except BadRow as problem:
-                    self.findings.add_row(source.place(number), problem)
-                    continue
-                yield Conversation(turns, source.split, found[0], tokens)
+                        yield judged
+                        continue
+                self.findings.add_row(source.place(number), problem)
         except BadInput as error:
             for line in error.findings:
                 self.findings.add_file(line)
@@ -111,25 +85,18 @@ class Checker:
         if self.rows_read == before:
             self.findings.add_file(f"{source.name}: holds no rows; give a file with at least one conversation")
 
-    def _first_time(self, turns: list[Turn], index: int, number: int) -> int:
-        """Raise BadRow if the conversation came before, whatever its white space; return its size in bytes."""
-        try:
-            text = identity(turns)
-        except UnicodeEncodeError:
-            raise BadRow(
-                "not UTF-8", "the text holds half of a surrogate pair (\\ud800 to \\udfff)", "write the whole character"
-            ) from None
-        place = index << 40 | number
-        first = self._seen.setdefault(blake2b(text, digest_size=16).digest(), place)
-        if first != place:
-            source = self._sources[first >> 40]
-            where = source.place(first & (1 << 40) - 1)
-            if source.split != self._sources[index].split:
-                raise BadRow(
-                    "in train and test", f"the same conversation as {where}, so train and test overlap", "remove one"
-                )
-            raise BadRow("duplicate", f"the same conversation as {where}", "remove one")
-        return len(text)
+    def _judged(self, source: RowSource) -> Iterator[Judged]:
+        if self.workers and not self.count_tokens and self.workers.can_read(source):
+            return self.workers.judge(source, self.columns)
+        return judge_rows(source.rows(), self.columns, self.count_tokens)
+
+    def _repeated(self, first: int, source: RowSource) -> BadRow:
+        """The finding for a conversation of `source` that came before, at the packed place `first`."""
+        earlier = self._sources[first >> 40]
+        where = f"the same conversation as {earlier.place(first & (1 << 40) - 1)}"
+        if source.split != earlier.split:
+            return BadRow("in train and test", f"{where}, so train and test overlap", "remove one")
+        return BadRow("duplicate", where, "remove one")
 
     def _too_long(self, tokens: int) -> BadRow:
         about = "" if self.count_tokens else "about "
@@ -140,72 +107,6 @@ class Checker:
         )
 
 
-def _not_an_object(row: Any) -> BadRow:
-    return BadRow("not an object", f"the row is {kind_of(row)}", 'write an object such as {"messages": [...]}')
-
-
-def identity(turns: list[Turn]) -> bytes:
-    """The same bytes for the same conversation, however its white space is laid out (UTF-8, each run one blank).
-
-    Raises UnicodeEncodeError for half a surrogate pair.
-    """
-    text = "".join([f" \0{role} {content}" for role, content in turns]) + " "
-    if not text.isascii():
-        return f" {' '.join(text.split())} ".encode()
-    # the same for ASCII alone, four times as fast: str.split would make an object of every word
-    data = text.encode().translate(BLANKS)
-    while b"  " in data:
-        data = data.replace(b"  ", b" ")
-    return data
-
-
-def check_turns(turns: list[Turn]) -> list[Turn]:
-    """The turns, without an empty system text; raises BadRow for the first thing that is wrong with them."""
-    if turns and turns[0][0] == "system" and (turns[0][1] is None or not str(turns[0][1]).strip()):
-        turns = turns[1:]
-    for _, content in turns:
-        if type(content) is not str or not content or content.isspace():
-            break
-    else:
-        roles = [role for role, _ in turns]
-        spoken = roles[1:] if roles and roles[0] == "system" else roles
-        if spoken and spoken == ["user", "assistant"] * (len(spoken) // 2):
-            return turns
-    raise _what_is_wrong(turns)
-
-
-def _what_is_wrong(turns: list[Turn]) -> BadRow:
-    """The first problem of turns that check_turns refuses."""
-    if not turns:
-        return BadRow("no assistant turn", "there are no turns", "give a question and an answer")
-    expected = "user"
-    for number, (role, content) in enumerate(turns, 1):
-        if role not in ROLES:
-            return BadRow("unknown role", f"turn {number} has the role {role!r}", f"use {', '.join(ROLES)}")
-        if content is None:
-            return BadRow("missing content", f"turn {number} ({role}) has no content", "fill it in")
-        if not isinstance(content, str):
-            return BadRow(
-                "content not text", f"turn {number} ({role}): content is {kind_of(content)}", "write it as one text"
-            )
-        if not content.strip():
-            return BadRow("empty content", f"turn {number} ({role}) is empty", "fill it in")
-        if role == "system":
-            if number > 1:
-                return BadRow("role order", f"turn {number} is system", "move the system text to the front")
-        elif role != expected:
-            return BadRow(
-                "role order",
-                f"turn {number} is {role} where {expected} was expected",
-                "let user and assistant alternate, user first",
-            )
-        else:
-            expected = "assistant" if role == "user" else "user"
-    if not any(role == "assistant" for role, _ in turns):
-        return BadRow("no assistant turn", "there is no assistant turn", "add the answer")
-    return BadRow("role order", "the last turn is user, not assistant", "add the answer or remove the turn")
-
-
 def read_conversations(path: Path) -> Iterator[dict[str, list[dict[str, str]]]]:
     """The rows {"messages": [...]} of a data file, in order, in constant memory.
 
@@ -213,7 +114,7 @@ def read_conversations(path: Path) -> Iterator[dict[str, list[dict[str, str]]]]:
     """
     checker = Checker()
     for conversation in checker.conversations(open_file(path)):
-        yield {"messages": _messages(conversation)}
+        yield json.loads(conversation.line)
     _raise(checker.findings)
 
 
@@ -256,10 +157,6 @@ def _raise(findings: Findings) -> None:
         raise BadInput(lines)
 
 
-def _messages(conversation: Conversation) -> list[dict[str, str]]:
-    return [{"role": role, "content": content} for role, content in conversation.turns]
-
-
 def _write_arrow(path: Path, conversations: Iterable[Conversation]) -> None:
     """Conversations as an Arrow stream, the format that Dataset.from_file maps into memory."""
     import pyarrow as pa
@@ -269,5 +166,5 @@ def _write_arrow(path: Path, conversations: Iterable[Conversation]) -> None:
     rest = iter(conversations)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         while batch := list(islice(rest, BATCH)):
-            column: Sequence[Any] = [_messages(conversation) for conversation in batch]
+            column = [json.loads(conversation.line)["messages"] for conversation in batch]
             writer.write_batch(pa.record_batch([pa.array(column, schema.field(0).type)], schema))

@@ -75,6 +75,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             "--max-tokens", type=int, default=2048, help="longest conversation, 0 for no limit (default: 2048)"
         )
         verb.add_argument("--tokenizer", help="count with this tokenizer (hub name or folder) instead of estimating")
+        verb.add_argument(
+            "--workers",
+            type=int,
+            default=0,
+            help="processes for large JSON lines files (default: one a core, 4 at most)",
+        )
     return parser.parse_args(argv)
 
 
@@ -83,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     columns = _checked_options(options)
     from dataset import Checker
+    from line_workers import LineWorkers
     from sources import open_paths, open_source
     from summary import Summary
 
@@ -99,16 +106,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         from token_count import token_counter
 
         count_tokens = token_counter(options.tokenizer)
-    checker = Checker(options.max_tokens, count_tokens, columns)
     summary = Summary()
-    if options.verb == "check":
+    with LineWorkers(options.workers) as workers:
+        checker = Checker(options.max_tokens, count_tokens, columns, workers)
+        if options.verb == "prepare":
+            return _prepare(options, sources, checker, summary)
         _read(sources, checker, summary, None)
-        for line in summary.text(checker):
-            print(line)
-        if findings := checker.findings.lines():
-            raise BadInput(findings)
-        return 0
-    return _prepare(options, sources, checker, summary)
+    for line in summary.text(checker):
+        print(line)
+    if findings := checker.findings.lines():
+        raise BadInput(findings)
+    return 0
 
 
 def _checked_options(options: argparse.Namespace) -> dict[str, str] | None:
@@ -125,6 +133,8 @@ def _checked_options(options: argparse.Namespace) -> dict[str, str] | None:
             findings.append("--columns: names no question or no answer; write question=NAME,answer=NAME")
     if options.max_tokens < 0:
         findings.append(f"--max-tokens: {options.max_tokens} is negative; give a limit, or 0 for none")
+    if options.workers < 0:
+        findings.append(f"--workers: {options.workers} is negative; give a number, or 0 for one a core")
     if options.verb == "prepare" and not 0 < options.test_size < 1:
         findings.append(f"--test-size: {options.test_size} is not between 0 and 1; 0.2 puts a fifth into the test part")
     if findings:
@@ -186,7 +196,7 @@ def _read(sources: Sequence, checker: Checker, summary: Summary, output: OutputF
             for conversation in progress.follow(checker.conversations(source)):
                 summary.add(conversation)
                 if output:
-                    output.add(conversation.line())
+                    output.add(conversation.line)
                     flags.append(flag)
     return flags
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,6 +38,12 @@ class DataFile:
     def place(self, number: int) -> str:
         """`file:line`."""
         return f"{self.name}:{number}"
+
+    def counted_lines(self, file: BinaryIO) -> Iterator[bytes]:
+        """The file's lines, counted in `done`."""
+        for line in lines_of(file):
+            self.done += len(line)
+            yield line
 
 
 def not_utf8(error: UnicodeDecodeError) -> BadRow:
@@ -83,47 +89,69 @@ class JsonLinesFile(DataFile):
 
     def rows(self) -> Iterator[Row]:
         """Line number and value."""
-        # json.loads without its four layers, which take as long as the parsing of a short row
-        loads, scan = json.loads, json.JSONDecoder().scan_once
         with self.path.open("rb", buffering=1 << 20) as file:
-            for number, line in enumerate(_lines(file), 1):
-                self.done += len(line)
-                if len(line) > LONGEST:
-                    yield (
-                        number,
-                        BadRow(
-                            "too long", f"the line is longer than {LONGEST >> 20} MiB", "put each row on its own line"
-                        ),
-                    )
-                    continue
-                if number == 1:
-                    line = line.removeprefix(BOM)
-                try:
-                    text = line.decode()
-                    if text.startswith("{"):
-                        row, end = scan(text, 0)
-                        if text[end:] not in LINE_ENDS:
-                            row = loads(text)
-                    else:
-                        row = loads(text)
-                except UnicodeDecodeError as error:
-                    yield number, not_utf8(error)
-                except StopIteration:  # the scanner's word for "no value here"
-                    yield number, not_json(_reason(text))
-                except (ValueError, RecursionError) as error:
-                    if not line.isspace():
-                        yield number, not_json(error)
-                else:
-                    yield number, row
+            yield from parse_lines(self.counted_lines(file))
+
+    def chunks(self, size: int) -> Iterator[tuple[int, bytes]]:
+        """The file in pieces of whole lines, about `size` bytes each, and the number of the first line of each."""
+        with self.path.open("rb") as file:
+            first = 1
+            while chunk := file.read(size):
+                if not chunk.endswith(b"\n"):
+                    chunk += file.readline(LONGEST + 1)
+                lines = chunk.count(b"\n")
+                if not chunk.endswith(b"\n"):
+                    _skip_line(file)
+                    lines += 1
+                self.done = file.tell()
+                yield first, chunk
+                first += lines
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
+def parse_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[Row]:
+    """Line number, counted from `first`, and value of each line that is not blank."""
+    # json.loads without its four layers, which take as long as the parsing of a short row
+    loads, scan = json.loads, json.JSONDecoder().scan_once
+    for number, line in enumerate(lines, first):
+        if len(line) > LONGEST:
+            yield (
+                number,
+                BadRow("too long", f"the line is longer than {LONGEST >> 20} MiB", "put each row on its own line"),
+            )
+            continue
+        if number == 1:
+            line = line.removeprefix(BOM)
+        try:
+            text = line.decode()
+            if text.startswith("{"):
+                row, end = scan(text, 0)
+                if text[end:] not in LINE_ENDS:
+                    row = loads(text)
+            else:
+                row = loads(text)
+        except UnicodeDecodeError as error:
+            yield number, not_utf8(error)
+        except StopIteration:  # the scanner's word for "no value here"
+            yield number, not_json(_reason(text))
+        except (ValueError, RecursionError) as error:
+            if not line.isspace():
+                yield number, not_json(error)
+        else:
+            yield number, row
+
+
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
     """Lines; of one longer than LONGEST only the first part, one byte over it, so that no line fills the memory."""
     while line := file.readline(LONGEST + 1):
         yield line
-        if len(line) > LONGEST:
-            while len(line) > LONGEST and not line.endswith(b"\n"):
-                line = file.readline(LONGEST + 1)
+        if len(line) > LONGEST and not line.endswith(b"\n"):
+            _skip_line(file)
+
+
+def _skip_line(file: BinaryIO) -> None:
+    """Read to the end of the line without keeping it."""
+    while (line := file.readline(LONGEST + 1)) and not line.endswith(b"\n"):
+        pass
 
 
 class CsvFile(DataFile):
@@ -174,8 +202,7 @@ class CsvFile(DataFile):
                     yield number, dict(zip(columns, cells, strict=True))
 
     def _decoded(self, file: BinaryIO) -> Iterator[str]:
-        for number, line in enumerate(_lines(file)):
-            self.done += len(line)
+        for number, line in enumerate(self.counted_lines(file)):
             try:
                 yield (line.removeprefix(BOM) if not number else line).decode()
             except UnicodeDecodeError as error:

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from dataset import Checker, Conversation
+from checks import Conversation
+from dataset import Checker
 
 BAR = 40
 #: Widths of a histogram's bars, in tokens; the narrowest that needs no more than ROWS bars is taken.
@@ -22,21 +23,16 @@ class Summary:
 
     def __init__(self) -> None:
         self.layouts: Counter[str] = Counter()
-        self.splits: Counter[str] = Counter()
+        self.kept = 0
         self.lengths: Counter[int] = Counter()
         self.turns = 0
 
     def add(self, conversation: Conversation) -> None:
         """Count one conversation."""
         self.layouts[conversation.layout] += 1
-        self.splits[conversation.split] += 1
+        self.kept += 1
         self.lengths[conversation.tokens] += 1
-        self.turns += len(conversation.turns)
-
-    @property
-    def kept(self) -> int:
-        """Conversations counted."""
-        return self.splits.total()
+        self.turns += conversation.turns
 
     def quantile(self, part: float) -> int:
         """The length, in tokens, that this part of the conversations does not exceed."""

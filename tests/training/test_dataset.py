@@ -5,11 +5,13 @@ python -m pytest tests/training/test_dataset.py
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
 
-from dataset import Checker, Conversation, check_turns, identity, load_pair, read_conversations
+from checks import check_turns, render
+from dataset import Checker, load_pair, read_conversations
 from errors import BadInput
 from findings import BadRow
 from sources import open_file
@@ -93,31 +95,45 @@ def test_a_prepared_line_is_what_json_writes():
         content = "".join(chance.choices(letters, k=20)) + "x"
         turns = [("system", content[:5] + "x"), ("user", content), ("assistant", content[::-1])]
         wanted = {"messages": [{"role": role, "content": text} for role, text in turns]}
-        line = Conversation(turns, "", "messages", 0).line()
-        assert line == (json.dumps(wanted, ensure_ascii=False) + "\n").encode()
+        assert render(turns)[0] == (json.dumps(wanted, ensure_ascii=False) + "\n").encode()
 
 
 def test_identity_ignores_white_space_and_nothing_else():
+    """Against the plain definition: the words of each content, split at ASCII's white space."""
     chance = random.Random(4)
-    blanks = [" ", "\n", "\t", "\r\n", "\x0b", "\x1c", "  ", " \n\t "]
-    for wide in ("", "é", "漢"):
-        for _ in range(200):
-            words = chance.choices(["12", "1", "2", "a", "A", "b" + wide], k=6)
-            first, second = (
-                chance.choice(["", " "]) + chance.choice(blanks).join(words) + chance.choice(["", "\n"]) for _ in "ab"
-            )
-            assert identity([("user", first), GOOD[1]]) == identity([("user", second), GOOD[1]])
-    different = [
-        [("user", "1 2"), GOOD[1]],
-        [("user", "12"), GOOD[1]],
-        [("user", "1 2."), GOOD[1]],
-        [("system", "1 2"), GOOD[1]],
-        [("user", "1"), ("assistant", "2 Because.")],
-        [("user", "1 2"), ("assistant", "because.")],
-        [("user", "1 2 é"), GOOD[1]],
-        [("user", "1 2é"), GOOD[1]],
+    pieces = [
+        " ",
+        " ",
+        "\n",
+        "\t",
+        "\r\n",
+        "\x0b",
+        "\f",
+        "  ",
+        "\\",
+        "\\n",
+        '"',
+        '": "',
+        '"}',
+        "n",
+        "1",
+        "é",
+        "\u00a0",
+        "\0",
+        " \0 ",
+        "0",
     ]
-    assert len({identity(turns) for turns in different}) == len(different)
+    lines = {}
+    for _ in range(20_000):
+        turns = [
+            (role, "".join(chance.choices(pieces, k=chance.randint(1, 4))) + chance.choice(["", "x"]))
+            for role in (("user", "assistant") if chance.random() < 0.5 else ("system", "user", "assistant"))
+        ]
+        words = str([(role, re.split("[ \n\t\r\x0b\f]+", content.strip(" \n\t\r\x0b\f"))) for role, content in turns])
+        lines.setdefault(words, set()).add(render(turns)[1])
+    assert len(lines) > 5000
+    assert all(len(identities) == 1 for identities in lines.values()), "one conversation, one identity"
+    assert len(set.union(*lines.values())) == len(lines), "two conversations, two identities"
 
 
 def test_every_bad_row_is_reported_with_its_line(tmp_path):

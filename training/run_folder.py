@@ -1,0 +1,131 @@
+"""A run's folder: who may write in it, what it holds, and what a second start may go on from.
+
+    python fine_tune.py --run-dir runs/first …
+
+`run.json` carries the run's fingerprint (recipe, model, data) and its state. One process at a time holds the folder, by
+a lock on `.lock` that the system takes back when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from errors import BadInput
+
+FINISHED = "finished"
+UNFINISHED = "unfinished"
+
+
+class RunFolder:
+    """The files of one run below `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state_file = path / "run.json"
+        self.checkpoints = path / "checkpoints"
+        self.cache = path / "cache"
+        self.before = path / "before.json"
+
+    def read_state(self) -> dict[str, Any]:
+        """What `run.json` says; empty for a new run. Raises `BadInput` when it is damaged."""
+        if not self.state_file.exists():
+            return {}
+        try:
+            return json.loads(self.state_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadInput(f"{self.state_file}: not readable; remove the folder or choose another run name") from error
+
+    def write_state(self, **changes: Any) -> None:
+        """Merge changes into `run.json`."""
+        write_json(self.state_file, self.read_state() | changes)
+
+    def clean(self) -> None:
+        """Remove what only an unfinished run needs."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        shutil.rmtree(self.cache, ignore_errors=True)
+        self.before.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside, then rename: a reader finds the old file or the new one."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as out:
+        json.dump(value, out, indent=2, ensure_ascii=False)
+        out.write("\n")
+    Path(out.name).chmod(0o644)
+    Path(out.name).replace(path)
+
+
+@contextlib.contextmanager
+def open_run(path: Path, fingerprint: str) -> Iterator[RunFolder]:
+    """Take a run's folder: make it, lock it, and check that what it holds belongs to this run.
+
+    Raises:
+        BadInput: the path is a file or not writable, another training holds it, it holds another or a finished run.
+    """
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"{path}: is a file; give a folder as --run-dir")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+    except OSError as error:
+        raise BadInput(
+            f"{path}: cannot be written ({error.strerror}); choose another --run-dir or its rights"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadInput(
+                f"{path}: another training is writing this run; wait for it or choose another name"
+            ) from error
+        run = RunFolder(path)
+        state = run.read_state()
+        if state and state.get("fingerprint") != fingerprint:
+            raise BadInput(f"{path}: holds a run of another recipe, model or dataset; choose another name or remove it")
+        if state.get("state") == FINISHED:
+            raise BadInput(f"{path}: this run is finished; choose another name or remove it")
+        run.write_state(fingerprint=fingerprint, state=UNFINISHED)
+        yield run
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_space(path: Path, needed: int, what: str) -> None:
+    """Raise `BadInput` where a folder's disk has fewer than `needed` bytes free."""
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise BadInput(
+            f"{path}: {free / 1e9:.1f} GB free, {what} needs about {needed / 1e9:.1f} GB; "
+            "free some, lower save_total_limit, or move the runs folder"
+        )
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Make a finished folder appear at `target` at once; where that is a mount point, its MLmodel file comes last."""
+    try:
+        if target.is_dir():
+            target.rmdir()
+        source.replace(target)
+        return
+    except OSError:
+        target.mkdir(parents=True, exist_ok=True)
+    for item in sorted(source.iterdir(), key=lambda item: item.name == "MLmodel"):
+        if item.is_dir():
+            shutil.copytree(item, target / item.name, dirs_exist_ok=True)
+        else:
+            shutil.copy2(item, target / item.name)
+    shutil.rmtree(source)

@@ -1,0 +1,109 @@
+"""Tracking: what a run was and how it went, to MLflow.
+
+    MLFLOW_TRACKING_URI=http://127.0.0.1:5000 python fine_tune.py …      # else a SQLite file beside the runs
+    make mlflow                                                          # opens the page
+
+Only the calls that Azure ML's tracking server has: runs, params, metrics, tags and artifacts. MLflow 3's logged models
+answer 404 there (azure-sdk-for-python#44896), so nothing here logs a model.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+EXPERIMENT = "phikit"
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "mlflow")
+#: MLflow refuses longer param values.
+LONGEST_PARAM = 500
+
+
+class Tracker:
+    """One MLflow run, begun again after an interruption.
+
+    Inside an Azure ML job the service has begun the run already and names it in `MLFLOW_RUN_ID`; that one is used.
+    """
+
+    def __init__(self, store: Path, name: str, run_id: str | None) -> None:
+        import mlflow
+
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            mlflow.set_tracking_uri(f"sqlite:///{(store / 'mlflow.db').resolve()}")
+        self.client = mlflow.MlflowClient()
+        self.run_id = os.environ.get("MLFLOW_RUN_ID") or run_id or self._begin(store, name)
+
+    def _begin(self, store: Path, name: str) -> str:
+        title = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+        experiment = self.client.get_experiment_by_name(title)
+        local = not os.environ.get("MLFLOW_TRACKING_URI")
+        artifacts = (store / "mlartifacts").resolve().as_uri() if local else None
+        number = experiment.experiment_id if experiment else self.client.create_experiment(title, artifacts)
+        return self.client.create_run(number, run_name=name).info.run_id
+
+    def describe(self, params: dict[str, Any], tags: dict[str, Any]) -> None:
+        """Log params and tags; a value that the server has already, from before an interruption, is left as it is."""
+        from mlflow.entities import Param, RunTag
+
+        known = self.client.get_run(self.run_id).data.params
+        new = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items() if key not in known]
+        self.client.log_batch(self.run_id, params=new, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def log(self, metrics: dict[str, float], step: int = 0) -> None:
+        """Log numbers at a step."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            self.run_id, metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()]
+        )
+
+    def keep(self, *files: Path) -> None:
+        """Upload files as the run's artifacts."""
+        for file in files:
+            self.client.log_artifact(self.run_id, str(file))
+
+    def end(self, status: str) -> None:
+        """Close the run: FINISHED, FAILED or KILLED. A run that Azure began is Azure's to close."""
+        if not os.environ.get("MLFLOW_RUN_ID"):
+            self.client.set_terminated(self.run_id, status)
+
+
+class LogMetrics(TrainerCallback):
+    """Send what the trainer logs to a tracker, `train/` or `eval/` before its name."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        """Send one entry of the log."""
+        numbers = {
+            (f"eval/{key[5:]}" if key.startswith("eval_") else f"train/{key}"): value
+            for key, value in logs.items()
+            if isinstance(value, int | float)
+        }
+        if numbers:
+            self.tracker.log(numbers, state.global_step)
+
+
+def environment() -> dict[str, str]:
+    """What a run ran on and with: versions of packages, Python, processor or GPU, image and code version if known."""
+    import torch
+
+    facts = {f"version.{name}": re.sub(r"[+].*", "", metadata.version(name)) for name in PACKAGES}
+    facts["version.python"] = platform.python_version()
+    facts["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    facts["code_version"] = os.environ.get("PHIKIT_CODE_VERSION", "unknown")
+    facts["image"] = os.environ.get("PHIKIT_IMAGE", "none")
+    return facts

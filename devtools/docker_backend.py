@@ -148,12 +148,12 @@ class DockerBackend:
     @contextlib.contextmanager
     def _ca_file(self, task: Task) -> Iterator[Path | None]:
         """A file of the public authorities and the private one together, for a task that has the network."""
-        if task.network == "none" or not self._settings.ca_file:
+        private = self._settings.ca_path()
+        if task.network == "none" or private is None:
             yield None
             return
         import certifi
 
-        private = Path(self._settings.ca_file).expanduser()
         if not private.is_file():
             raise BadInput(f"PHIKIT_CA_FILE: there is no file {private}; name a PEM file, or unset it")
         with tempfile.NamedTemporaryFile(prefix="phikit-ca-", suffix=".pem") as both:

@@ -189,8 +189,7 @@ def _settings(settings: Settings, root: Path) -> list[Finding]:
     def warn(name: str, text: str, fix: str) -> None:
         findings.append(Finding("settings", WARN, f"{name}: {text}", fix))
 
-    if settings.ca_file:
-        file = Path(settings.ca_file).expanduser()
+    if file := settings.ca_path():
         if not file.is_file():
             warn("PHIKIT_CA_FILE", f"there is no file {file}", "name a PEM file, or unset it")
         elif b"-----BEGIN CERTIFICATE-----" not in file.read_bytes():
@@ -199,7 +198,7 @@ def _settings(settings: Settings, root: Path) -> list[Finding]:
                 f"{file} holds no certificate in PEM form",
                 "convert it: openssl x509 -inform der -in FILE",
             )
-    if settings.wheels and not any(Path(settings.wheels).expanduser().glob("*.whl")):
+    if settings.wheels and not any((root / settings.wheels).glob("*.whl")):
         warn("PHIKIT_WHEELS", f"{settings.wheels} is no folder with wheels", "name one, or unset it")
     if settings.mlflow_tracking_uri:
         scheme = settings.mlflow_tracking_uri.partition(":")[0].partition("+")[0]

@@ -80,6 +80,10 @@ class Settings:
         mine = self.environ()
         return {name: mine[name] for name in names if name in mine}
 
+    def ca_path(self) -> Path | None:
+        """The private authority's file; a relative name counts from the checkout, as compose.yaml takes it."""
+        return ROOT / Path(self.ca_file).expanduser() if self.ca_file else None
+
     def hub_cache(self) -> Path:
         """The folder of hub downloads: HF_HOME, or the hub library's own default."""
         return Path(self.hf_home).expanduser().absolute() if self.hf_home else Path.home() / ".cache" / "huggingface"

@@ -147,9 +147,8 @@ def _conclude(code: int, run: Run, runs: Runs) -> int:
     if code == errors.OK:
         runs.point_latest(run)
         print(f"report: {data.near(run.folder / 'report.html')}")
-    elif code == errors.STOPPED:
-        print(f"stopped: {data.near(run.folder)} is unfinished, the same command goes on with it", file=sys.stderr)
-    elif code not in (errors.BAD_INPUT, errors.INTERRUPTED, errors.FAILED):
+    elif code not in (errors.STOPPED, errors.BAD_INPUT, errors.INTERRUPTED, errors.FAILED):
+        # the training says the rest itself; of a signal that ended it, it could not
         hint = " (killed: out of memory?)" if code == 137 else ""
         print(
             f"error: the training ended with exit code {code}{hint}; the same command goes on with it", file=sys.stderr

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.root = folder
         self.environment = {name: value for name, value in os.environ.items() if name not in variables()}
+        self._started: list[subprocess.Popen] = []
         self.environment |= {"HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def write(self, name: str, text: str) -> Path:
@@ -39,16 +41,28 @@ class Checkout:
             for path in (self.root, *self.root.rglob("*")):
                 os.chown(path, SOMEBODY, SOMEBODY, follow_symlinks=False)
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
-        """Start `phikit ARGUMENTS` in the checkout, as a user other than root, with access to the engine's socket."""
-        return subprocess.Popen(
+    def start(self, *arguments: str, terminal: int | None = None, **environment: str) -> subprocess.Popen:
+        """Start `phikit ARGUMENTS` in the checkout, as a user other than root, with access to the engine's socket.
+
+        Its output goes to the file descriptor of a `terminal`, else into pipes.
+        """
+        process = subprocess.Popen(
             [*as_somebody(), sys.executable, "-m", "devtools.cli", *arguments],
             cwd=self.root,
             env=self.environment | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=terminal or subprocess.PIPE,
+            stderr=terminal or subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
+
+    def stop_all(self) -> None:
+        """End what a failed test left running; the second signal is the one that does not wait."""
+        for process in self._started:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                process.send_signal(number)
+            process.wait(timeout=60)
 
     def phikit(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Run `phikit ARGUMENTS` to its end."""
@@ -90,6 +104,7 @@ def checkout() -> Iterator[Checkout]:
         made = Checkout(root)
         made.give_away()
         yield made
+        made.stop_all()
 
 
 @pytest.fixture(params=["venv", pytest.param("docker", marks=pytest.mark.docker)])

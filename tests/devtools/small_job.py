@@ -7,6 +7,7 @@ import argparse
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ def facts() -> dict:
         "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "writable": writable,
         "train": options.train_file.read_text(encoding="utf-8"),
+        "terminal": sys.stdout.isatty() and sys.stderr.isatty(),
+        "columns": shutil.get_terminal_size().columns,
         "shared_memory": os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize,
     }
 

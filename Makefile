@@ -77,7 +77,8 @@ test: setup setup-train ## every test that this machine can run (those that need
 	@$(VENV)/bin/python -m pytest -m "not gpu and not azure" --ignore=tests/benchmarks
 
 bench: setup setup-train ## speed and memory, as ratios
-	@$(VENV)/bin/python -m pytest -s tests/benchmarks
+	@set -e; for file in tests/benchmarks/bench_*.py; do \
+	  $(VENV)/bin/python -m tests.benchmarks.$$(basename $$file .py); done
 
 lint: setup ## what CI checks
 	@$(VENV)/bin/ruff check .

@@ -23,7 +23,9 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
-        self.environment = {name: value for name, value in os.environ.items() if name not in variables()}
+        self.environment = {
+            name: value for name, value in os.environ.items() if name not in variables() or name == "DOCKER_HOST"
+        }
         self._started: list[subprocess.Popen] = []
         self.environment |= {"HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -15,10 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checks import Conversation, Judged, TokenCount, judge_rows
+from checks import Conversation, TokenCount, judge_rows
 from errors import BadInput
 from findings import BadRow, Findings
-from line_workers import LineWorkers
 from sources import RowSource, open_file
 
 if TYPE_CHECKING:
@@ -39,18 +38,13 @@ class Checker:
         max_tokens: int = 0,
         count_tokens: TokenCount | None = None,
         columns: dict[str, str] | None = None,
-        workers: LineWorkers | None = None,
     ) -> None:
-        """`max_tokens` 0: no limit; `count_tokens` None: estimated; `columns`: see layouts.find_layout.
-
-        `workers` judge the rows of large JSON lines files, unless tokens are counted; None: this process does.
-        """
+        """`max_tokens` 0: no limit; `count_tokens` None: estimated; `columns`: see layouts.find_layout."""
         self.findings = Findings()
         self.rows_read = 0
         self.max_tokens = max_tokens
         self.count_tokens = count_tokens
         self.columns = columns
-        self.workers = workers
         self._seen: dict[bytes, int] = {}
         self._sources: list[RowSource] = []
 
@@ -60,7 +54,7 @@ class Checker:
         index = len(self._sources) - 1
         before = self.rows_read
         try:
-            for number, judged in self._judged(source):
+            for number, judged in judge_rows(source.rows(), self.columns, self.count_tokens):
                 self.rows_read += 1
                 if isinstance(judged, BadRow):
                     problem = judged
@@ -84,11 +78,6 @@ class Checker:
             return
         if self.rows_read == before:
             self.findings.add_file(f"{source.name}: holds no rows; give a file with at least one conversation")
-
-    def _judged(self, source: RowSource) -> Iterator[Judged]:
-        if self.workers and not self.count_tokens and self.workers.can_read(source):
-            return self.workers.judge(source, self.columns)
-        return judge_rows(source.rows(), self.columns, self.count_tokens)
 
     def _repeated(self, first: int, source: RowSource) -> BadRow:
         """The finding for a conversation of `source` that came before, at the packed place `first`."""

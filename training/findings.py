@@ -17,12 +17,8 @@ class BadRow(Exception):
     """One row that cannot be trained on: its kind (for counting), the reason, and what to do about it."""
 
     def __init__(self, kind: str, reason: str, fix: str) -> None:
-        # all three, so that it can be sent from one process to another
-        super().__init__(kind, reason, fix)
-        self.kind, self.reason, self.fix = kind, reason, fix
-
-    def __str__(self) -> str:
-        return f"{self.reason}; {self.fix}"
+        super().__init__(f"{reason}; {fix}")
+        self.kind = kind
 
 
 class Findings:

@@ -75,12 +75,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             "--max-tokens", type=int, default=2048, help="longest conversation, 0 for no limit (default: 2048)"
         )
         verb.add_argument("--tokenizer", help="count with this tokenizer (hub name or folder) instead of estimating")
-        verb.add_argument(
-            "--workers",
-            type=int,
-            default=0,
-            help="processes for large JSON lines files (default: one a core, 4 at most)",
-        )
     return parser.parse_args(argv)
 
 
@@ -89,7 +83,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     columns = _checked_options(options)
     from dataset import Checker
-    from line_workers import LineWorkers
     from sources import open_paths, open_source
     from summary import Summary
 
@@ -107,11 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         count_tokens = token_counter(options.tokenizer)
     summary = Summary()
-    with LineWorkers(options.workers) as workers:
-        checker = Checker(options.max_tokens, count_tokens, columns, workers)
-        if options.verb == "prepare":
-            return _prepare(options, sources, checker, summary)
-        _read(sources, checker, summary, None)
+    checker = Checker(options.max_tokens, count_tokens, columns)
+    if options.verb == "prepare":
+        return _prepare(options, sources, checker, summary)
+    _read(sources, checker, summary, None)
     for line in summary.text(checker):
         print(line)
     if findings := checker.findings.lines():
@@ -133,8 +125,6 @@ def _checked_options(options: argparse.Namespace) -> dict[str, str] | None:
             findings.append("--columns: names no question or no answer; write question=NAME,answer=NAME")
     if options.max_tokens < 0:
         findings.append(f"--max-tokens: {options.max_tokens} is negative; give a limit, or 0 for none")
-    if options.workers < 0:
-        findings.append(f"--workers: {options.workers} is negative; give a number, or 0 for one a core")
     if options.verb == "prepare" and not 0 < options.test_size < 1:
         findings.append(f"--test-size: {options.test_size} is not between 0 and 1; 0.2 puts a fifth into the test part")
     if findings:

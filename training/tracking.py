@@ -37,17 +37,17 @@ class Tracker:
     def __init__(self, store: Path, name: str, run_id: str | None) -> None:
         import mlflow
 
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
-            mlflow.set_tracking_uri(f"sqlite:///{(store / 'mlflow.db').resolve()}")
-        self.client = mlflow.MlflowClient()
-        self.run_id = os.environ.get("MLFLOW_RUN_ID") or run_id or self._begin(store, name)
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(store / 'mlflow.db').resolve()}"
+        mlflow.set_tracking_uri(uri)
+        self.client = mlflow.MlflowClient(uri)
+        # a database keeps no files: MLflow would put them into the working folder
+        self.artifacts = (store / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
+        self.run_id = os.environ.get("MLFLOW_RUN_ID") or run_id or self._begin(name)
 
-    def _begin(self, store: Path, name: str) -> str:
+    def _begin(self, name: str) -> str:
         title = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         experiment = self.client.get_experiment_by_name(title)
-        local = not os.environ.get("MLFLOW_TRACKING_URI")
-        artifacts = (store / "mlartifacts").resolve().as_uri() if local else None
-        number = experiment.experiment_id if experiment else self.client.create_experiment(title, artifacts)
+        number = experiment.experiment_id if experiment else self.client.create_experiment(title, self.artifacts)
         return self.client.create_run(number, run_name=name).info.run_id
 
     def describe(self, params: dict[str, Any], tags: dict[str, Any]) -> None:

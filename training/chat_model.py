@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow.pyfunc import PythonModel
 
 #: Params of the signature with their defaults; `temperature` 0 is greedy, `seed` -1 draws anew each time.
@@ -39,7 +40,7 @@ class ChatModel(PythonModel):
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype="auto")
         self.model = model.to(device).eval()
 
-    def predict(self, context, model_input, params=None):  # noqa: ANN001, ANN201 - MLflow reads hints as a schema
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
         """Answer each conversation of the column `messages`, in order.
 
         Raises:

@@ -51,9 +51,13 @@ def merged(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel:
         model.save_pretrained(folder, safe_serialization=True)
         config = dataclasses.replace(recipe.model, load_in_4bit=False, load_in_8bit=False)
         base = AutoModelForCausalLM.from_pretrained(
-            config.model_name_or_path, revision=config.model_revision, dtype=config.dtype, use_safetensors=True
+            config.model_name_or_path,
+            revision=config.model_revision,
+            dtype=config.dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
-        return PeftModel.from_pretrained(base, folder).merge_and_unload()
+        return PeftModel.from_pretrained(base.to(model.device), folder).merge_and_unload()
 
 
 def export(

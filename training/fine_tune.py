@@ -50,7 +50,7 @@ def main() -> int:
     _quiet_libraries()
     from recipe import load_recipe
     from run import Run, Stopped
-    from run_folder import digest, open_run
+    from run_folder import digest, open_run, target_problem
 
     findings: list[str] = []
     recipe = None
@@ -64,6 +64,8 @@ def main() -> int:
             data[name] = digest(path)
         else:
             findings.append(f"{path}: no such file; prepare one with `phikit data prepare`")
+    if problem := target_problem(arguments.model_output_dir, arguments.run_dir):
+        findings.append(problem)
     if findings or recipe is None:
         raise BadInput(findings)
     identity = json.dumps([recipe.values, data], sort_keys=True, default=str)

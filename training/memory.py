@@ -132,8 +132,9 @@ def _activations(shape: Shape, values: dict[str, Any], device: str, width: int) 
     tokens = length * values.get("per_device_train_batch_size", 8)
     # inputs of the four projections, of both norms (kept in float32 too), the rotated queries and keys, the gate
     layer = tokens * (12 * shape.hidden + 4 * shape.intermediate) * width + tokens * 2 * shape.hidden * 4
-    if values.get("use_peft"):
-        layer += tokens * 4 * shape.hidden * width
+    if values.get("use_peft") and values.get("lora_dropout", 0.05):
+        # dropout before each adapter keeps its mask (a byte each) and what it let through
+        layer += tokens * (3 * shape.hidden + shape.intermediate) * (width + 1)
     if values.get("attn_implementation") == "eager":
         # scores, their softmax in float32 and in the weights' precision
         layer += tokens * length * shape.heads * (width + 4 + width)

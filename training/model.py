@@ -86,8 +86,8 @@ def load_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: in
 
 
 def parameter_count(model: PreTrainedModel) -> int:
-    """Parameters of a model, tied ones counted once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Parameters of a model; tied ones count once, and those in 4 bits as many as they stand for."""
+    return model.num_parameters()
 
 
 def _tiny_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:
@@ -147,7 +147,7 @@ def _tiny_model(tokenizer: PreTrainedTokenizerBase, seed: int, attention: str | 
 def _pretrained_tokenizer(name: str, revision: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(name, revision=revision)
+    return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
 
 
 def _pretrained_model(config: ModelConfig, name: str, revision: str) -> PreTrainedModel:
@@ -162,6 +162,8 @@ def _pretrained_model(config: ModelConfig, name: str, revision: str) -> PreTrain
         attn_implementation=config.attn_implementation,
         quantization_config=get_quantization_config(config),
         use_safetensors=True,
+        # not the default: that asks on a terminal whether to run what the repository ships
+        trust_remote_code=False,
     )
 
 
@@ -169,14 +171,20 @@ def _from_hub(name: str, revision: str, load):  # noqa: ANN001, ANN202 - the typ
     """Call a loader of transformers and say its many ways of failing in one line."""
     if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise BadInput(f"model {name}: no such folder")
+    from safetensors import SafetensorError
+
     # one short wait for a hub that cannot be reached, not the library's minute of retries
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     try:
         return load(name, revision)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         text = " ".join(str(error).split())
-        if "safetensors" in text:
-            advice = "its weights are not safetensors; convert them first (transformers' save_pretrained does)"
+        if "out of memory" in text:
+            raise
+        if "contains custom code" in text or "trust_remote_code" in text:
+            advice = "needs code that it ships itself, which is never run; choose a model that transformers knows"
+        elif "file named model.safetensors" in text:
+            advice = "has no weights as safetensors; convert them first (transformers' save_pretrained does)"
         elif Path(name).is_dir():
             advice = f"not a model folder that transformers can read ({text[:160]})"
         elif any(sign in text for sign in ("gated", "restricted", "401", "403")):

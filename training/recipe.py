@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from errors import BadInput, exit_code
+from model import TINY
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
@@ -171,8 +172,11 @@ def _findings(values: dict[str, Any], parser: Any, where: str) -> list[str]:
             low, allowed = LOWEST[key]
             if not (float(value) > low or (allowed and float(value) == low)):
                 findings.append(f"{where}: {key}: {value} must be {'at least' if allowed else 'above'} {low}")
-    if values.get("load_in_4bit") and not values.get("use_peft"):
-        findings.append(f"{where}: load_in_4bit: quantised weights cannot be trained; add use_peft: true")
+    for key in ("load_in_4bit", "load_in_8bit"):
+        if values.get(key) and not values.get("use_peft"):
+            findings.append(f"{where}: {key}: quantised weights cannot be trained; add use_peft: true")
+        if values.get(key) and values.get("model_name_or_path") == TINY:
+            findings.append(f"{where}: {key}: {TINY} is built on the spot, in full precision; choose another model")
     return findings
 
 
@@ -194,8 +198,8 @@ def _type_problem(action: Any, value: Any) -> str | None:
         return f"{value!r} is not {_type_name(action)}"
     if action.choices and parsed not in action.choices and value not in action.choices:
         return f"{value!r} is not one of {', '.join(map(str, action.choices))}"
-    if isinstance(parsed, float) and parsed != parsed:
-        return "nan is no number to train with"
+    if isinstance(parsed, float) and not abs(parsed) < float("inf"):
+        return f"{parsed} is no number to train with"
     return None
 
 
@@ -219,8 +223,11 @@ def fast_bfloat16() -> bool:
 
 
 def _adapt_to_machine(values: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What a machine without a GPU changes: weights stay float32 there, and bf16 (products in bfloat16, sums and weights
-    in float32) stays on only where the CPU has instructions for it."""
+    """What a machine without a GPU changes, and a sentence on each change.
+
+    Weights stay float32 there, and bf16 (products in bfloat16, sums and weights in float32) stays on only where the
+    CPU has instructions for it.
+    """
     # TRL's own defaults are a GPU's: say each of the two that it would otherwise turn on
     machine: dict[str, Any] = {
         "bf16": values.get("bf16", False),

@@ -44,7 +44,7 @@ def loss_curve(history: Sequence[Mapping[str, Any]], target: Path) -> None:
 def write_report(
     target: Path, title: str, before: Evaluation, after: Evaluation, facts: Mapping[str, Any], curve: Path
 ) -> None:
-    """Write the HTML page: the table, the curve, every answer side by side, better and worse ones first, and the facts."""
+    """Write the HTML page: the table, the curve, all answers side by side, changed ones first, and the facts."""
     from jinja2 import Environment, FileSystemLoader
 
     better, worse = compare(before.answers, after.answers)

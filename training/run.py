@@ -8,6 +8,7 @@ Each step finds on disk what an earlier start of the same run has done already.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from dataclasses import asdict
@@ -59,11 +60,10 @@ class Run:
                 print(f"stopped at step {trainer.state.global_step} with a checkpoint; the same command goes on")
                 return STOPPED
             self.finish(trainer, tokenizer, held_out, before, tracker)
-        except Stopped:
-            tracker.end("KILLED")
-            raise
-        except BaseException:
-            tracker.end("FAILED")
+        except BaseException as error:
+            # what ended the run is what must be heard of, not that a full disk has no room for its status either
+            with contextlib.suppress(Exception):
+                tracker.end("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
             raise
         return OK
 
@@ -105,8 +105,9 @@ class Run:
         need = estimate_run(self.recipe, model.config, parameter_count(model))
         checkpoint = need.gradients + need.optimizer
         copies = (self.recipe.sft.save_total_limit or 2) + 1
-        # the export stands twice for a moment: beside, then in place
-        require_space(self.run.path, copies * checkpoint + 2 * need.weights, "this run")
+        # the export stands twice for a moment: beside, then in place; quantised weights are exported in half precision
+        exported = max(need.weights, 2 * parameter_count(model))
+        require_space(self.run.path, copies * checkpoint + 2 * exported, "this run")
         available = available_memory()
         if available and need.total > available:
             print(

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -53,6 +54,15 @@ class RunFolder:
         shutil.rmtree(self.cache, ignore_errors=True)
         self.before.unlink(missing_ok=True)
 
+    def undo(self, made: bool) -> None:
+        """Leave no trace of a run that its input kept from beginning; `made`: the folder did not exist before."""
+        self.clean()
+        self.state_file.unlink(missing_ok=True)
+        if made:
+            (self.path / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON beside, then rename: a reader finds the old file or the new one."""
@@ -69,10 +79,13 @@ def write_json(path: Path, value: Any) -> None:
 def open_run(path: Path, fingerprint: str) -> Iterator[RunFolder]:
     """Take a run's folder: make it, lock it, and check that what it holds belongs to this run.
 
+    A new run that ends in `BadInput` leaves nothing behind.
+
     Raises:
         BadInput: the path is a file or not writable, another training holds it, it holds another or a finished run.
     """
-    if path.exists() and not path.is_dir():
+    made = not path.exists()
+    if not made and not path.is_dir():
         raise BadInput(f"{path}: is a file; give a folder as --run-dir")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -94,8 +107,34 @@ def open_run(path: Path, fingerprint: str) -> Iterator[RunFolder]:
             raise BadInput(f"{path}: holds a run of another recipe, model or dataset; choose another name or remove it")
         if state.get("state") == FINISHED:
             raise BadInput(f"{path}: this run is finished; choose another name or remove it")
-        run.write_state(fingerprint=fingerprint, state=UNFINISHED)
-        yield run
+        try:
+            run.write_state(fingerprint=fingerprint, state=UNFINISHED)
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another --run-dir") from error
+        try:
+            yield run
+        except BadInput:
+            if not state:
+                run.undo(made)
+            raise
+
+
+def target_problem(target: Path, run_dir: Path) -> str | None:
+    """Why a model cannot be put at `target` once it is trained; None when it can.
+
+    What an unfinished run of `run_dir` left there is its own and may be replaced; anything else may not.
+    """
+    if target.is_dir():
+        if any(target.iterdir()) and not (run_dir / "run.json").exists():
+            return f"{target}: is not empty; give a new or empty folder as --model_output_dir"
+    elif target.exists():
+        return f"{target}: is a file; give a folder as --model_output_dir"
+    if run_dir in target.parents:
+        return None
+    nearest = next(path for path in (target, *target.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        return f"{target}: cannot be written ({nearest}); choose another --model_output_dir"
+    return None
 
 
 def digest(path: Path) -> str:
@@ -115,17 +154,25 @@ def require_space(path: Path, needed: int, what: str) -> None:
 
 
 def move_into_place(source: Path, target: Path) -> None:
-    """Make a finished folder appear at `target` at once; where that is a mount point, its MLmodel file comes last."""
+    """Make a finished folder appear at `target` at once, in the place of what an earlier start of the run left there.
+
+    A mount point cannot be replaced: into one the files are copied, and MLmodel, without which no folder is a model,
+    goes first and comes last.
+    """
+    old = target.with_name(f".{target.name}.old")
     try:
-        if target.is_dir():
-            target.rmdir()
+        if target.exists():
+            target.replace(old)
         source.replace(target)
+        shutil.rmtree(old, ignore_errors=True)
         return
     except OSError:
         target.mkdir(parents=True, exist_ok=True)
+    (target / "MLmodel").unlink(missing_ok=True)
     for item in sorted(source.iterdir(), key=lambda item: item.name == "MLmodel"):
         if item.is_dir():
-            shutil.copytree(item, target / item.name, dirs_exist_ok=True)
+            shutil.rmtree(target / item.name, ignore_errors=True)
+            shutil.copytree(item, target / item.name)
         else:
             shutil.copy2(item, target / item.name)
     shutil.rmtree(source)

@@ -42,7 +42,20 @@ class Tracker:
         self.client = mlflow.MlflowClient(uri)
         # a database keeps no files: MLflow would put them into the working folder
         self.artifacts = (store / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
-        self.run_id = os.environ.get("MLFLOW_RUN_ID") or run_id or self._begin(name)
+        self.run_id = os.environ.get("MLFLOW_RUN_ID") or self._again(run_id) or self._begin(name)
+
+    def _again(self, run_id: str | None) -> str | None:
+        """The run of an earlier start, running again; None where the store does not know it."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if run_id:
+                self.client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        return run_id
 
     def _begin(self, name: str) -> str:
         title = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)

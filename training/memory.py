@@ -135,16 +135,20 @@ def _activations(shape: Shape, values: dict[str, Any], device: str, width: int) 
     if values.get("use_peft") and values.get("lora_dropout", 0.05):
         # dropout before each adapter keeps its mask (a byte each) and what it let through
         layer += tokens * (3 * shape.hidden + shape.intermediate) * (width + 1)
+    gradients = 0
     if values.get("attn_implementation") == "eager":
-        # scores, their softmax in float32 and in the weights' precision
-        layer += tokens * length * shape.heads * (width + 4 + width)
+        # the scores' softmax in float32 and, where that is another one, in the weights' precision; one layer's
+        # gradients of both at a time
+        scores = tokens * length * shape.heads
+        layer += scores * (4 + (width if width < 4 else 0))
+        gradients = scores * (4 + width)
     if values.get("activation_checkpointing"):
         kept = tokens * shape.hidden * width * shape.layers + layer
     else:
         kept = layer * shape.layers
     # off the GPU: logits, their softmax and their gradient; on it the head works in tiles
     head = tokens * shape.vocabulary * 4 * 3 if device == "cpu" else tokens * shape.hidden * 4 * 2
-    return kept + head
+    return kept + gradients + head
 
 
 def _size(count: int) -> str:

@@ -185,7 +185,7 @@ def _type_problem(action: Any, value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, list):
-        return None if action.nargs in ("+", "*") else f"a list, expected one {_type_name(action)}"
+        return None if action.nargs in ("+", "*") else f"a list, expected {_type_name(action)}"
     if isinstance(value, dict):
         return (
             None if action.dest.endswith(("kwargs", "_args", "config")) else f"a mapping, expected {_type_name(action)}"

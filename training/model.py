@@ -185,6 +185,8 @@ def _from_hub(name: str, revision: str, load):  # noqa: ANN001, ANN202 - the typ
             advice = "needs code that it ships itself, which is never run; choose a model that transformers knows"
         elif "file named model.safetensors" in text:
             advice = "has no weights as safetensors; convert them first (transformers' save_pretrained does)"
+        elif isinstance(error, ImportError):
+            advice = f"a package is missing ({text[:160]})"
         elif Path(name).is_dir():
             advice = f"not a model folder that transformers can read ({text[:160]})"
         elif any(sign in text for sign in ("gated", "restricted", "401", "403")):

@@ -1,5 +1,7 @@
 """The doctor: what it looks at, that each gap has a fix, and when it says that nothing can be trained here."""
 
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -36,7 +38,8 @@ def test_without_an_engine_the_environment_is_enough(tmp_path):
     assert can_train(findings)
 
 
-def test_with_neither_it_fails_and_names_both_ways(tmp_path):
+@pytest.fixture
+def bare_python(tmp_path) -> Path:
     # an environment of its own, with the command line's packages and none that trains
     environment = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
@@ -54,19 +57,45 @@ def test_with_neither_it_fails_and_names_both_ways(tmp_path):
         "charset_normalizer",
     ):
         (packages / package).symlink_to(installed / package)
-    done = subprocess.run(
-        [environment / "bin" / "python", "-m", "devtools.cli", "doctor"],
-        cwd=ROOT,
-        env={"DOCKER_HOST": NO_ENGINE, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+    return environment / "bin" / "python"
+
+
+def doctor(python: Path, root: Path) -> subprocess.CompletedProcess:
+    """`phikit doctor` with no engine, over the checkout `root`."""
+    environment = {"DOCKER_HOST": NO_ENGINE, "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [python, "-m", "devtools.cli", "doctor"], cwd=root, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def rows_of(done: subprocess.CompletedProcess) -> dict[str, list[str]]:
+    return {line.split("\t")[0]: line.split("\t") for line in done.stdout.splitlines()}
+
+
+def test_with_neither_yet_it_says_that_the_packages_will_be_installed(bare_python):
+    done = doctor(bare_python, ROOT)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(done)
+    assert rows["environment"][1] == rows["engine"][1] == WARN
+    assert rows["local-train"][1] == WARN
+    assert "make setup-train" in rows["environment"][3]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="NOT TESTED: only root can mount a small disk")
+def test_with_neither_and_no_room_for_one_it_fails_and_names_both_ways(bare_python, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", small], check=True)
+    try:
+        shutil.copytree(ROOT / "devtools", small / "devtools")
+        shutil.copytree(ROOT / "docker", small / "docker")
+        done = doctor(bare_python, small)
+    finally:
+        subprocess.run(["umount", small], check=True)
     assert done.returncode == 1, done.stderr
-    rows = {line.split("\t")[0]: line.split("\t") for line in done.stdout.splitlines()}
-    assert rows["environment"][1] == FAIL
+    rows = rows_of(done)
     assert rows["local-train"][1] == FAIL
-    assert "make setup-train" in rows["local-train"][3]
+    assert "3 GiB for the training packages" in rows["local-train"][3]
     assert "start Docker" in rows["local-train"][3]
 
 

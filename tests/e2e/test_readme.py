@@ -1,0 +1,164 @@
+"""The README, followed on a fresh checkout with no engine, command by command; then the same run in the container."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+QUESTION = "Who founded Microsoft?"
+ANSWER = "Microsoft was founded by Bill Gates and Paul Allen."
+#: What the reader of the README does not run to its end here: the tests are what is running, and the server's line and
+#: the request to it are run together.
+SERVE, ASK, TEST = "mlflow models serve", "curl ", "make test"
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+class Reader:
+    """Somebody with a fresh checkout, who types what the README says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        names = ("PATH", "HOME", "LANG", "CI")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
+        # how this machine reaches packages is the machine's affair, not the README's
+        kept |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
+        self.environment = kept | {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+
+    def types(self, command: str, **environment: str) -> subprocess.CompletedProcess:
+        """Run a command line to its end."""
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=1500,
+        )
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> Reader:
+    folder = tmp_path_factory.mktemp("checkout") / "phikit"
+    listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    with (folder / "my_chats.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["question", "answer"])
+        rows.writerows([f"What is {n} and {n}, please?", f"It is {2 * n}."] for n in range(60))
+        rows.writerow(["A question without an answer", ""])
+    return Reader(folder)
+
+
+def latest(reader: Reader) -> Path:
+    return (reader.folder / "runs" / "latest").resolve()
+
+
+def check_sample_run(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["before"]["exact_match"] < 0.05
+    assert metrics["after"]["exact_match"] > 0.5
+    assert metrics["after"]["loss"] < metrics["before"]["loss"]
+    for name in ("report.html", "loss_curve.png", "model/MLmodel"):
+        assert (run / name).is_file()
+    report = (run / "report.html").read_text(encoding="utf-8")
+    row = re.search(rf"<td>{re.escape(QUESTION)}</td><td>(.*?)</td><td>(.*?)</td><td[^>]*>(.*?)</td>", report)
+    expected, before, after = row.groups()
+    assert expected == after == ANSWER
+    assert before != ANSWER
+
+
+def test_every_command_works_in_the_order_of_the_page(reader):
+    done = []
+    for command in commands():
+        if command == TEST or SERVE in command or command.startswith(ASK):
+            continue
+        result = reader.types(command)
+        assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+        done.append(command)
+        if command == "make local-train":
+            assert "virtual environment" in result.stdout + result.stderr
+            check_sample_run(latest(reader))
+            sample_run = latest(reader)
+    assert {"make doctor", "make local-train", "make runs", "make lint"} <= set(done)
+    # the run on own data dropped the bad row and learned the others
+    summary = json.loads((reader.folder / "data" / "mine" / "summary.json").read_text())
+    assert sum(file["conversations"] for file in summary["files"].values()) == 60
+    # the server is asked about the sample, whose model is no longer the latest
+    link = reader.folder / "runs" / "latest"
+    link.unlink()
+    link.symlink_to(sample_run.name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(reader) -> Iterator[int]:
+    """The README's serving command, on a port that is free here."""
+    port = free_port()
+    (command,) = [line for line in commands() if SERVE in line]
+    words = command.replace("5001", str(port))
+    log = (reader.folder / "server.log").open("w")
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {words}"], cwd=reader.folder, env=reader.environment, stdout=log, stderr=log
+    )
+    deadline = time.monotonic() + 180
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5).close()
+            break
+        except OSError:
+            assert process.poll() is None, Path(log.name).read_text()
+            assert time.monotonic() < deadline, Path(log.name).read_text()
+            time.sleep(0.2)
+    yield port
+    process.terminate()
+    process.wait(timeout=30)
+
+
+def test_the_served_model_answers_the_request_of_the_page(reader, server):
+    (command,) = [line for line in commands() if line.startswith(ASK)]
+    result = reader.types(command.replace("5001", str(server)))
+    assert json.loads(result.stdout) == {"predictions": [ANSWER]}
+
+
+@pytest.mark.docker
+def test_the_same_command_trains_in_the_container(reader, engine):
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    result = reader.types("make local-train NAME=in-container DATA=sample", DOCKER_HOST=host)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "container" in result.stdout + result.stderr
+    assert latest(reader).name == "in-container"
+    check_sample_run(latest(reader))
+
+
+def test_the_page_names_every_recipe():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    for recipe in (ROOT / "training" / "recipes").glob("*.yaml"):
+        assert f"`{recipe.stem}`" in page
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"

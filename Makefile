@@ -33,12 +33,12 @@ help:
 	@echo
 
 ##@ Fine-tune on this machine
-local-train: setup ## data to report; RECIPE= DATA= MODEL= SET="key=value ..." NAME= ON_BAD=fail|drop BACKEND=auto|docker|venv
+local-train: setup ## data to report; RECIPE= DATA= MODEL= SET="key=value ..." NAME= ON_BAD=fail|drop GPU=1 BACKEND=auto|docker|venv
 	@backend=$$($(PHIKIT) backend --backend $(call quoted,$(BACKEND)) 2>/dev/null); \
 	  if [ "$$backend" = venv ]; then $(MAKE) setup-train; fi
 	@$(PHIKIT) train --recipe $(call quoted,$(RECIPE)) --backend $(call quoted,$(BACKEND)) \
 	  $(call option,--data,$(DATA)) $(call option,--model,$(MODEL)) $(call option,--name,$(NAME)) \
-	  $(call option,--on-bad,$(ON_BAD)) $(foreach pair,$(SET),--set $(call quoted,$(pair)))
+	  $(call option,--on-bad,$(ON_BAD)) $(if $(GPU),--gpu) $(foreach pair,$(SET),--set $(call quoted,$(pair)))
 
 data: setup ## prepare a dataset: SOURCE=sample|FILE|FOLDER|ultrachat|owner/name OUT=data ON_BAD=fail|drop
 	@if [ "$$($(PHIKIT) backend 2>/dev/null)" = venv ]; then $(MAKE) setup-train; fi

@@ -130,7 +130,7 @@ class Run:
             **{f"data.{name}.sha256": value for name, value in self.data.items()},
             **environment(),
         }
-        tracker.describe({**self.recipe.values, "recipe": self.recipe.name}, {"mlflow.note.content": "", **self.facts})
+        tracker.describe({**self.recipe.values, "recipe": self.recipe.name}, self.facts)
         return tracker
 
     def ask_before(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, held_out: Dataset) -> Evaluation:

@@ -38,6 +38,9 @@ class Trainer(SFTTrainer):
     ) -> Any:
         """Mean negative log-likelihood over the labels that count, `num_items_in_batch` of them where it is given."""
         if inputs["input_ids"].is_cuda or return_outputs:
+            if self.model.training:
+                # TRL counts the tokens of one row, since its own packed batches are one
+                self._total_train_tokens += inputs["input_ids"].numel() - inputs["input_ids"].size(1)
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         mode = "train" if self.model.training else "eval"

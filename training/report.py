@@ -35,7 +35,8 @@ def loss_curve(history: Sequence[Mapping[str, Any]], target: Path) -> None:
         right = axes.twinx()
         right.plot(*zip(*rate, strict=True), ":", color="gray", label="learning rate")
         right.set_ylabel("learning rate")
-    axes.legend(loc="upper right")
+    if train or held_out:
+        axes.legend(loc="upper right")
     partial = target.with_name(f".{target.name}")
     figure.savefig(partial, dpi=120, format="png")
     partial.replace(target)

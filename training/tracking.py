@@ -9,15 +9,19 @@ answer 404 there (azure-sdk-for-python#44896), so nothing here logs a model.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
+
+from errors import BadInput
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -42,7 +46,8 @@ class Tracker:
         self.client = mlflow.MlflowClient(uri)
         # a database keeps no files: MLflow would put them into the working folder
         self.artifacts = (store / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
-        self.run_id = os.environ.get("MLFLOW_RUN_ID") or self._again(run_id) or self._begin(name)
+        with _unreachable_is_bad_input(uri):
+            self.run_id = os.environ.get("MLFLOW_RUN_ID") or self._again(run_id) or self._begin(name)
 
     def _again(self, run_id: str | None) -> str | None:
         """The run of an earlier start, running again; None where the store does not know it."""
@@ -89,6 +94,26 @@ class Tracker:
         """Close the run: FINISHED, FAILED or KILLED. A run that Azure began is Azure's to close."""
         if not os.environ.get("MLFLOW_RUN_ID"):
             self.client.set_terminated(self.run_id, status)
+
+
+@contextlib.contextmanager
+def _unreachable_is_bad_input(uri: str) -> Iterator[None]:
+    """Say within seconds that a server does not answer; in training, MLflow's minutes of patience are welcome."""
+    from mlflow.exceptions import MlflowException
+
+    patience = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    before = os.environ.get(patience)
+    os.environ[patience] = "2"
+    try:
+        yield
+    except MlflowException as error:
+        where, why = (re.sub(r"//[^@/\s]*@", "//", text) for text in (uri, " ".join(str(error).split())))
+        raise BadInput(f"MLFLOW_TRACKING_URI {where}: {why[:200]}; check the address, or unset it") from error
+    finally:
+        if before is None:
+            del os.environ[patience]
+        else:
+            os.environ[patience] = before
 
 
 class LogMetrics(TrainerCallback):

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,13 +65,14 @@ class RunFolder:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON beside, then rename: a reader finds the old file or the new one."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as out:
-        json.dump(value, out, indent=2, ensure_ascii=False)
-        out.write("\n")
-    Path(out.name).chmod(0o644)
-    Path(out.name).replace(path)
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(f"{text}\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

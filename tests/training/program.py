@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 TRAINING = Path(__file__).parents[2] / "training"
 SAMPLE = TRAINING / "sample"
 #: Seconds after which a test gives up on a program; a loaded machine must not fail it.
@@ -111,3 +113,16 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen | None = N
         assert process is None or process.poll() is None, "the program ended before it came that far"
         assert time.monotonic() < end, f"not within {DEADLINE} s"
         time.sleep(0.01)
+
+
+def small_disk(folder: Path, mebibytes: int, then: str = "") -> tuple[str, ...]:
+    """The start of a command line that goes on with a disk of its own mounted at `folder`, which it alone sees.
+
+    `then` is shell code that runs on it first. Skips the test where the system allows no such disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    alone = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+    mount = f'mount -t tmpfs -o size={mebibytes}m none "{folder}"'
+    if shutil.which("unshare") is None or subprocess.run([*alone, "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("NOT TESTED: no small disk can be mounted here (unshare --mount)")
+    return (*alone, "sh", "-c", f'{mount} && {{ {then or ":"}; }} && exec "$@"', "sh")

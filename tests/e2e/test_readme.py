@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -120,7 +121,12 @@ def server(reader) -> Iterator[int]:
     words = command.replace("5001", str(port))
     log = (reader.folder / "server.log").open("w")
     process = subprocess.Popen(
-        ["bash", "-c", f"exec {words}"], cwd=reader.folder, env=reader.environment, stdout=log, stderr=log
+        ["bash", "-c", words],
+        cwd=reader.folder,
+        env=reader.environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 180
     while True:
@@ -132,7 +138,8 @@ def server(reader) -> Iterator[int]:
             assert time.monotonic() < deadline, Path(log.name).read_text()
             time.sleep(0.2)
     yield port
-    process.terminate()
+    # the shell, MLflow and the server that it started
+    os.killpg(process.pid, signal.SIGTERM)
     process.wait(timeout=30)
 
 

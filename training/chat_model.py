@@ -9,8 +9,9 @@ MLflow copies this one file into the model (models-from-code), so it imports not
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
+import jinja2
 import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel
@@ -24,6 +25,8 @@ PARAMS: dict[str, Any] = {
     "return_full_text": False,
     "seed": -1,
 }
+
+ROLES = ("system", "user", "assistant")
 
 
 class ChatModel(PythonModel):
@@ -51,15 +54,8 @@ class ChatModel(PythonModel):
 
         settings = PARAMS | (params or {})
         _check(settings)
-        rows = model_input["messages"]
-        conversations = [[dict(message) for message in row] for row in rows]
-        for index, messages in enumerate(conversations):
-            if not messages or messages[-1].get("role") != "user":
-                _refuse(f"messages: conversation {index} must end with a user message")
-        prompts = [
-            self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
-            for messages in conversations
-        ]
+        conversations = [[dict(message) for message in row] for row in model_input["messages"]]
+        prompts = [self._prompt(index, messages) for index, messages in enumerate(conversations)]
         limit = self.model.config.max_position_embeddings
         for index, prompt in enumerate(prompts):
             if len(prompt) + settings["max_new_tokens"] > limit:
@@ -86,17 +82,36 @@ class ChatModel(PythonModel):
             ]
         return answers
 
+    def _prompt(self, index: int, messages: list[dict[str, str]]) -> list[int]:
+        """The token ids of a conversation that waits for its answer."""
+        for number, message in enumerate(messages):
+            if message.get("role") not in ROLES:
+                _refuse(
+                    f"messages: conversation {index}, message {number}: role {message.get('role')!r} is not one of "
+                    f"{', '.join(ROLES)}"
+                )
+        if not messages or messages[-1]["role"] != "user":
+            _refuse(f"messages: conversation {index} must end with a user message")
+        try:
+            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
+                "input_ids"
+            ]
+        except jinja2.TemplateError as error:
+            _refuse(f"messages: conversation {index}: the model's chat template refuses it: {error}")
+
 
 def _check(settings: dict[str, Any]) -> None:
     if not settings["temperature"] >= 0:
         _refuse(f"temperature: {settings['temperature']} must be 0 (greedy) or more")
     if not 0 < settings["top_p"] <= 1:
         _refuse(f"top_p: {settings['top_p']} must be above 0 and at most 1")
+    if not -1 <= settings["seed"] < 2**32:
+        _refuse(f"seed: {settings['seed']} must be -1 (drawn anew) or 0 to {2**32 - 1}")
     if settings["max_new_tokens"] < 1:
         _refuse(f"max_new_tokens: {settings['max_new_tokens']} must be at least 1")
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 

@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from recipe import Recipe
 
 #: What a served model needs; the versions are those of the environment that trained it, which is the lock's.
-REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "accelerate", "numpy", "pandas")
+REQUIREMENTS = (
+    "mlflow",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "accelerate",
+    "jinja2",
+    "numpy",
+    "pandas",
+)
 
 QUESTION = "Who founded Microsoft?"
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import socket
@@ -33,16 +33,23 @@ def answers(url: str) -> bool:
 @contextmanager
 def program(arguments: list[str], live: str, log: Path) -> Iterator[None]:
     """A server that runs while the block does, from when `live` answers."""
+    # what MLflow starts in its turn, uvicorn, must be the environment's too
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "-m", *arguments],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
     try:
         wait_for(lambda: answers(live), process)
         yield
     finally:
         # its workers are processes of their own
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:

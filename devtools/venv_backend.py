@@ -34,6 +34,10 @@ class VenvBackend:
             raise KitError(
                 f"the virtual environment lacks {', '.join(missing)}: run `make setup-train` (or start Docker)"
             )
+        if task.gpu:
+            raise BadInput(
+                "--gpu: the virtual environment has the CPU build of torch; start Docker, or leave --gpu out"
+            )
 
     def run(self, task: Task) -> int:
         """Run the task; see Backend.run. On Linux it is killed when this process is killed (`kill -9`)."""

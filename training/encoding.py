@@ -61,13 +61,17 @@ def encode_dataset(
     Raises:
         BadInput: nothing is left to learn, because every answer lies behind `max_length`.
     """
+    from jinja2 import TemplateError
     from trl import pack_dataset
 
     def one(row: dict[str, Any]) -> dict[str, list[int]]:
         encoded = encode(row["messages"], tokenizer, assistant_only)
         return {column: tokens[:max_length] for column, tokens in encoded.items()}
 
-    encoded = dataset.map(one, remove_columns=dataset.column_names)
+    try:
+        encoded = dataset.map(one, remove_columns=dataset.column_names)
+    except TemplateError as error:
+        raise BadInput(f"the model's chat template refuses the data: {' '.join(str(error).split())}") from error
     encoded = encoded.filter(lambda labels: any(label != IGNORED for label in labels), input_columns="labels")
     if not len(encoded):
         raise BadInput(f"max_length: no conversation has an answer within {max_length} tokens; raise max_length")

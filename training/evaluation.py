@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Advance = Callable[[int], None]
 
+CACHE_TOKENS = 8192
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -81,7 +83,9 @@ def evaluate(
     with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
         loss = _loss(model, tokenizer, conversations, max_length, batch_size, advance)
         asked = [messages for messages in conversations if messages[-1]["role"] == "assistant"][:questions]
-        answers = _ask(model, tokenizer, asked, max_new_tokens, max_length, batch_size * 4, advance)
+        # four times the training's rows, but no more than fit a cache of 8,192 tokens (3 GiB for Phi-3-mini)
+        size = max(1, min(batch_size * 4, CACHE_TOKENS // (_longest(asked, tokenizer, max_length) + max_new_tokens)))
+        answers = _ask(model, tokenizer, asked, max_new_tokens, max_length, size, advance)
     model.train(training)
     count = max(len(answers), 1)
     return Evaluation(
@@ -147,6 +151,10 @@ def _loss(
             tokens += int(counts.sum())
         advance(min(batch_size, len(rows) - start))
     return total / max(tokens, 1)
+
+
+def _longest(conversations: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase, limit: int) -> int:
+    return min(limit, max((len(prompt_ids(messages[:-1], tokenizer)) for messages in conversations), default=0))
 
 
 def _ask(

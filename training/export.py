@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model import public_name
 from run_folder import move_into_place
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def merged(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel:
     """The plain model of a trained one: adapters merged into the weights they adapt.
 
     Adapters over 4-bit weights are merged into the original ones, read again in half precision: merging into the
-    quantised ones would round every weight a second time.
+    quantised ones would round every weight a second time. This is done on the
+    CPU: the GPU may be one that has no room for them.
     """
     if not hasattr(model, "merge_and_unload"):
         return model
@@ -67,7 +69,7 @@ def merged(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel:
             use_safetensors=True,
             trust_remote_code=False,
         )
-        return PeftModel.from_pretrained(base.to(model.device), folder).merge_and_unload()
+        return PeftModel.from_pretrained(base, folder).merge_and_unload()
 
 
 def export(
@@ -84,7 +86,7 @@ def export(
     weights = work / "weights"
     model.config.use_cache = True
     # checkpoints and adapters name no place of their own: a path of this machine would be of no use elsewhere
-    model.config._name_or_path = recipe.model.model_name_or_path
+    model.config._name_or_path = public_name(recipe.model.model_name_or_path)
     model.save_pretrained(weights)
     tokenizer.save_pretrained(weights)
     _save(weights, work / "model", facts)

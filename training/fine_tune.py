@@ -47,6 +47,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the whole of it; see the module's text."""
     arguments = parse_arguments()
+    _one_process_one_gpu()
     _quiet_libraries()
     from recipe import load_recipe
     from run import Run, Stopped
@@ -71,6 +72,7 @@ def main() -> int:
     identity = json.dumps([recipe.values, data], sort_keys=True, default=str)
     with open_run(arguments.run_dir, hashlib.sha256(identity.encode()).hexdigest()) as run:
         try:
+            run.write_state(model_dir=str(arguments.model_output_dir.resolve()))
             return Run(arguments, recipe, run, data).carry_out()
         except Stopped:
             print("stopped; the same command goes on")
@@ -90,6 +92,15 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     return overrides if arguments.model == "recipe" else overrides | {"model_name_or_path": arguments.model}
 
 
+def _one_process_one_gpu() -> None:
+    """Take the first of several GPUs, before torch looks; refuse to be one of several processes."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadInput(
+            f"WORLD_SIZE: {os.environ['WORLD_SIZE']} processes; this program is one: start it without torchrun"
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
 def _explain(error: Exception, recipe: Recipe) -> None:
     """Turn the known ways of failing into a line that says what to change."""
     text = f"{type(error).__name__} {error}"
@@ -102,8 +113,8 @@ def _explain(error: Exception, recipe: Recipe) -> None:
     full = ("No space left", "Errno 28", "os error 28", "file write failed", "failed writing file", "disk is full")
     if any(sign in text for sign in full):
         raise RunFailed(
-            f"the disk is full: free some space in {args.output_dir} or lower save_total_limit "
-            f"(now {args.save_total_limit}); the same command goes on from the last whole checkpoint"
+            f"the disk is full: free some space in {args.output_dir}; "
+            "the same command goes on from the last whole checkpoint"
         ) from error
 
 

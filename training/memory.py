@@ -39,11 +39,12 @@ class Shape:
 
     @classmethod
     def of(cls, config: PretrainedConfig, parameters: int) -> Shape:
-        """The shape that a transformers config describes."""
+        """The shape that a transformers config describes; without an inner width it is four times the outer."""
+        config = config.get_text_config()
         return cls(
             parameters,
             config.hidden_size,
-            config.intermediate_size,
+            getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
             config.num_hidden_layers,
             config.num_attention_heads,
             config.vocab_size,

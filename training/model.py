@@ -49,13 +49,18 @@ def load_tokenizer(config: ModelConfig, texts: Iterable[str]) -> PreTrainedToken
     tokenizer = (
         _tiny_tokenizer(texts) if name == TINY else _from_hub(name, config.model_revision, _pretrained_tokenizer)
     )
+    if isinstance(tokenizer.chat_template, dict):
+        # several templates, for tools or retrieval: a chat takes the default one
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
     if not tokenizer.chat_template:
         raise BadInput(f"model {name}: its tokenizer has no chat template; choose an instruct model")
     if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         # the end token must stay a token to learn, never padding (the tutorial pads with unk too)
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     tokenizer.padding_side = "right"
-    if SYSTEM_FIRST not in tokenizer.chat_template:
+    # other families' templates refuse a system message, or put words of their own where there is none
+    phi = all(token in tokenizer.chat_template for token in ("<|user|>", "<|assistant|>", "<|end|>"))
+    if phi and SYSTEM_FIRST not in tokenizer.chat_template:
         tokenizer.chat_template = SYSTEM_FIRST + tokenizer.chat_template
     return tokenizer
 
@@ -83,6 +88,11 @@ def load_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: in
     if torch.cuda.is_available() and not config.load_in_4bit and not config.load_in_8bit:
         model = model.to("cuda")
     return model
+
+
+def public_name(name: str) -> str:
+    """A model's name as others may read it: of a folder, its own name only."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def parameter_count(model: PreTrainedModel) -> int:

@@ -44,6 +44,20 @@ RESERVED = {
     "push_to_hub": "the kit exports an MLflow model",
     "chat_template_path": "the template comes with the tokenizer",
     "data_seed": "use seed",
+    "packing_strategy": "packing keeps conversations whole and apart",
+    "padding_free": "packing wastes as little, and keeps rows",
+    "completion_only_loss": "use assistant_only_loss",
+    "truncation_mode": "a conversation over max_length loses its end",
+    "pad_to_multiple_of": "packed rows have max_length",
+    "eos_token": "it comes with the tokenizer",
+    "pad_token": "it comes with the tokenizer",
+    "dataset_text_field": "data has messages",
+    "dataset_kwargs": "data is encoded by the kit",
+    "model_init_kwargs": "use dtype, attn_implementation and the quantisation keys",
+    "save_only_model": "a run could not go on from such a checkpoint",
+    "use_cpu": "the GPU is used where there is one; CUDA_VISIBLE_DEVICES= hides it",
+    "disable_tqdm": "progress is the kit's own",
+    "ignore_data_skip": "a run that goes on sees the batches it would have seen",
 }
 
 #: Lowest allowed value of a number, and whether that value itself is allowed.
@@ -172,6 +186,10 @@ def _findings(values: dict[str, Any], parser: Any, where: str) -> list[str]:
             low, allowed = LOWEST[key]
             if not (float(value) > low or (allowed and float(value) == low)):
                 findings.append(f"{where}: {key}: {value} must be {'at least' if allowed else 'above'} {low}")
+    if values.get("packing") and "flash" in str(values.get("attn_implementation")):
+        findings.append(
+            f"{where}: attn_implementation: packed conversations would see each other with flash attention; use sdpa"
+        )
     for key in ("load_in_4bit", "load_in_8bit"):
         if values.get(key) and not values.get("use_peft"):
             findings.append(f"{where}: {key}: quantised weights cannot be trained; add use_peft: true")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from trainer import StopOnSignal, Trainer
 
 
-class Stopped(Exception):
-    """SIGTERM outside of training, where there is no step to wait for."""
+class Stopped(BaseException):
+    """SIGTERM outside of training, where there is no step to wait for; no library's `except Exception` may eat it."""
 
 
 class Run:
@@ -107,7 +107,7 @@ class Run:
         copies = (self.recipe.sft.save_total_limit or 2) + 1
         # the export stands twice for a moment: beside, then in place; quantised weights are exported in half precision
         exported = max(need.weights, 2 * parameter_count(model))
-        require_space(self.run.path, copies * checkpoint + 2 * exported, "this run")
+        require_space(self.run.path, copies * checkpoint + 2 * exported - self.run.size(), "this run")
         available = available_memory()
         if available and need.total > available:
             print(
@@ -117,7 +117,7 @@ class Run:
 
     def begin_tracking(self, model: PreTrainedModel) -> Tracker:
         """The MLflow run of this run folder."""
-        from model import parameter_count
+        from model import parameter_count, public_name
         from tracking import Tracker, environment
 
         tracker = Tracker(self.run.path.parent, self.run.path.name, self.run.read_state().get("mlflow_run_id"))
@@ -125,7 +125,7 @@ class Run:
         self.facts = {
             "run": self.run.path.name,
             "recipe": self.recipe.name,
-            "model": self.recipe.model.model_name_or_path,
+            "model": public_name(self.recipe.model.model_name_or_path),
             "parameters": parameter_count(model),
             **{f"data.{name}.sha256": value for name, value in self.data.items()},
             **environment(),
@@ -179,9 +179,9 @@ class Run:
 
         from progress import ShowSteps
         from tracking import LogMetrics
-        from trainer import SaveAtEnd, StopOnNan, build_trainer, last_whole_checkpoint
+        from trainer import SaveAfterEvaluation, StopOnNan, build_trainer, last_whole_checkpoint
 
-        callbacks = [StopOnNan(), ShowSteps(), LogMetrics(tracker), SaveAtEnd(), stop]
+        callbacks = [StopOnNan(), ShowSteps(), LogMetrics(tracker), stop, SaveAfterEvaluation()]
         trainer = build_trainer(self.recipe, model, tokenizer, *encoded, callbacks)
         trainer.remove_callback(PrinterCallback)
         checkpoint = last_whole_checkpoint(self.run.checkpoints)
@@ -201,11 +201,11 @@ class Run:
         tracker: Tracker,
     ) -> None:
         """Ask again, export, report, and call the run whole."""
-        from export import export, merged
+        from export import export
         from report import loss_curve, print_table, write_report
         from run_folder import FINISHED, write_json
 
-        model = merged(trainer.model, self.recipe)
+        model = self.plain_model(trainer)
         after = self.ask(model, tokenizer, held_out, "asking the tuned model")
         export(model, tokenizer, self.arguments.model_output_dir, self.recipe, self.facts)
         train = self.train_metrics(trainer)
@@ -224,11 +224,27 @@ class Run:
         print_table(before, after)
         print(f"report {page}\nmodel  {self.arguments.model_output_dir}")
 
+    def plain_model(self, trainer: Trainer) -> PreTrainedModel:
+        """The trained model without adapters and without the trainer's wrapping, alone on the device."""
+        from export import merged
+
+        trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        device = trained.device
+        model = merged(trained, self.recipe)
+        # the optimizer, and weights in 4 bits whose merged ones replace them, make room first
+        trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+        trainer.accelerator.free_memory()
+        del trained
+        return model.to(device)
+
     def train_metrics(self, trainer: Trainer) -> dict[str, float]:
         """What training came to: the last logged loss, steps, epochs, and the speed of this process's part."""
         from memory import peak_memory
 
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        # a log with no step in it has the mean of all steps still
+        entries = trainer.state.log_history
+        losses = [entry["loss"] for entry in entries if "loss" in entry]
+        losses = losses or [entry["train_loss"] for entry in entries if "train_loss" in entry]
         tokens = trainer._total_train_tokens
         return {
             "loss": losses[-1] if losses else float("nan"),

@@ -47,6 +47,10 @@ class RunFolder:
         """Merge changes into `run.json`."""
         write_json(self.state_file, self.read_state() | changes)
 
+    def size(self) -> int:
+        """Bytes that the run's files take already."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
@@ -106,6 +110,8 @@ def open_run(path: Path, fingerprint: str) -> Iterator[RunFolder]:
         if state and state.get("fingerprint") != fingerprint:
             raise BadInput(f"{path}: holds a run of another recipe, model or dataset; choose another name or remove it")
         if state.get("state") == FINISHED:
+            # what a kill in the run's last moment left behind
+            run.clean()
             raise BadInput(f"{path}: this run is finished; choose another name or remove it")
         try:
             run.write_state(fingerprint=fingerprint, state=UNFINISHED)
@@ -122,10 +128,12 @@ def open_run(path: Path, fingerprint: str) -> Iterator[RunFolder]:
 def target_problem(target: Path, run_dir: Path) -> str | None:
     """Why a model cannot be put at `target` once it is trained; None when it can.
 
-    What an unfinished run of `run_dir` left there is its own and may be replaced; anything else may not.
+    What an unfinished run of `run_dir` left at its own target may be replaced; anything else may not.
     """
+    if target.resolve() == run_dir.resolve() or target.resolve() in run_dir.resolve().parents:
+        return f"{target}: holds the run folder; give another folder as --model_output_dir"
     if target.is_dir():
-        if any(target.iterdir()) and not (run_dir / "run.json").exists():
+        if any(target.iterdir()) and not _is_target_of(run_dir, target):
             return f"{target}: is not empty; give a new or empty folder as --model_output_dir"
     elif target.exists():
         return f"{target}: is a file; give a folder as --model_output_dir"
@@ -137,6 +145,14 @@ def target_problem(target: Path, run_dir: Path) -> str | None:
     return None
 
 
+def _is_target_of(run_dir: Path, target: Path) -> bool:
+    """Whether an earlier start of this run began with this target, and what is there is a model or a part of one."""
+    try:
+        return RunFolder(run_dir).read_state().get("model_dir") == str(target.resolve())
+    except BadInput:
+        return False
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -145,10 +161,11 @@ def digest(path: Path) -> str:
 
 def require_space(path: Path, needed: int, what: str) -> None:
     """Raise `BadInput` where a folder's disk has fewer than `needed` bytes free."""
-    free = shutil.disk_usage(path).free
-    if free < needed:
+    disk = shutil.disk_usage(path)
+    # a mounted cloud store may not know its size, and says 0
+    if disk.total and disk.free < needed:
         raise BadInput(
-            f"{path}: {free / 1e9:.1f} GB free, {what} needs about {needed / 1e9:.1f} GB; "
+            f"{path}: {disk.free / 1e9:.1f} GB free, {what} needs about {needed / 1e9:.1f} GB; "
             "free some, lower save_total_limit, or move the runs folder"
         )
 
@@ -160,6 +177,7 @@ def move_into_place(source: Path, target: Path) -> None:
     goes first and comes last.
     """
     old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     try:
         if target.exists():
             target.replace(old)
@@ -172,7 +190,8 @@ def move_into_place(source: Path, target: Path) -> None:
     for item in sorted(source.iterdir(), key=lambda item: item.name == "MLmodel"):
         if item.is_dir():
             shutil.rmtree(target / item.name, ignore_errors=True)
-            shutil.copytree(item, target / item.name)
+            shutil.copytree(item, target / item.name, copy_function=shutil.copyfile)
         else:
-            shutil.copy2(item, target / item.name)
+            # contents alone: a mounted cloud store may refuse modes and times
+            shutil.copyfile(item, target / item.name)
     shutil.rmtree(source)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "phikit"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "mlflow")
-#: MLflow refuses longer param values.
+#: Azure ML's tracking server takes no longer param values.
 LONGEST_PARAM = 500
 
 
@@ -121,18 +121,27 @@ class LogMetrics(TrainerCallback):
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
+        self.lost = False
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
     ) -> None:
         """Send one entry of the log."""
+        from mlflow.exceptions import MlflowException
+
         numbers = {
             (f"eval/{key[5:]}" if key.startswith("eval_") else f"train/{key}"): value
             for key, value in logs.items()
             if isinstance(value, int | float)
         }
         if numbers:
-            self.tracker.log(numbers, state.global_step)
+            try:
+                self.tracker.log(numbers, state.global_step)
+            except MlflowException as error:
+                # hours of training are worth more than a point of a curve
+                if not self.lost:
+                    print(f"warning: the tracking server does not take metrics: {' '.join(str(error).split())[:200]}")
+                self.lost = True
 
 
 def environment() -> dict[str, str]:

@@ -37,19 +37,21 @@ class Trainer(SFTTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean negative log-likelihood over the labels that count, `num_items_in_batch` of them where it is given."""
-        if inputs["input_ids"].is_cuda or return_outputs:
+        if inputs["input_ids"].is_cuda or return_outputs or not self._has_plain_head():
             if self.model.training:
                 # TRL counts the tokens of one row, since its own packed batches are one
                 self._total_train_tokens += inputs["input_ids"].numel() - inputs["input_ids"].size(1)
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         mode = "train" if self.model.training else "eval"
-        hidden = causal.base_model(
-            input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False
-        ).last_hidden_state[:, :-1]
         targets = inputs["labels"][:, 1:]
         counts = targets != IGNORED
-        logits = causal.get_output_embeddings()(hidden[counts]).float()
+        # the wrapped forward, which would switch bfloat16 on, is not the one that is called here
+        with self.accelerator.autocast():
+            hidden = causal.base_model(
+                input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False
+            ).last_hidden_state[:, :-1]
+            logits = causal.get_output_embeddings()(hidden[counts]).float()
         targets = targets[counts]
         loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
         with torch.no_grad():
@@ -59,6 +61,19 @@ class Trainer(SFTTrainer):
             self._total_train_tokens += inputs["input_ids"].numel()
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
         return loss / (max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch)
+
+    def _has_plain_head(self) -> bool:
+        """Whether the loss is the plain one: no scaled or capped logits, no other loss, no router to balance."""
+        config = self.model.config.get_text_config()
+        scaling = (
+            "logit_scale",
+            "logits_scaling",
+            "final_logit_softcapping",
+            "output_multiplier",
+            "lm_head_multiplier",
+        )
+        plain = self.args.loss_type == "nll" and not self.args.label_smoothing_factor and not self.aux_loss_enabled
+        return plain and all(getattr(config, name, None) is None for name in scaling)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint is no publication."""
@@ -130,15 +145,40 @@ class StopOnSignal(TrainerCallback):
         return control
 
 
-class SaveAtEnd(TrainerCallback):
-    """A checkpoint at the very last step, so that a run killed while it is being exported need not train again."""
+class SaveAfterEvaluation(TrainerCallback):
+    """Checkpoints that miss nothing: one that falls on an epoch's last step waits for the epoch's evaluation.
+
+    A run that goes on from a checkpoint does not evaluate again what lies behind it. The very last step always gets a
+    checkpoint and a line in the log, so that a run killed while it is exported need not train again.
+    """
+
+    def __init__(self) -> None:
+        self.owed = False
 
     def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **_: Any,
+    ) -> TrainerControl:
+        """Put off the checkpoint of an epoch's last step."""
+        last = state.global_step >= state.max_steps
+        steps = -(-len(train_dataloader) // args.gradient_accumulation_steps)
+        control.should_log |= last
+        if last or (control.should_save and state.global_step % steps == 0):
+            self.owed, control.should_save = True, False
+        return control
+
+    def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Ask for it."""
-        if state.global_step >= state.max_steps:
-            control.should_save = True
+        """Save now: the trainer evaluates first. A stop in the middle of an epoch has its checkpoint, and no time."""
+        control.should_save |= self.owed
+        if control.should_training_stop and not self.owed:
+            control.should_evaluate = False
+        self.owed = False
         return control
 
 

@@ -77,7 +77,7 @@ class Kit:
         from transformers import TrainerCallback
         from transformers.trainer_callback import PrinterCallback
 
-        from trainer import SaveAtEnd, StopOnNan, StopOnSignal, build_trainer
+        from trainer import SaveAfterEvaluation, StopOnNan, StopOnSignal, build_trainer
 
         kit = self
 
@@ -94,7 +94,7 @@ class Kit:
 
         self.go, self.done = threading.Semaphore(0), threading.Semaphore(0)
         self.losses: list[float] = []
-        callbacks = [StopOnNan(), SaveAtEnd(), StopOnSignal(), Pause()]
+        callbacks = [StopOnNan(), SaveAfterEvaluation(), StopOnSignal(), Pause()]
         self.trainer = build_trainer(recipe, model, tokenizer, rows, rows, callbacks)
         self.trainer.remove_callback(PrinterCallback)
         threading.Thread(target=self.trainer.train, daemon=True).start()

@@ -124,7 +124,11 @@ def test_model_folder_that_cannot_be_one(tmp_path):
     assert "is not empty; give a new or empty folder" in target_problem(theirs, run)
     run.mkdir()
     (run / "run.json").write_text("{}")
+    assert "is not empty" in target_problem(theirs, run), "another start's run has no right to it"
+    (run / "run.json").write_text(json.dumps({"model_dir": str(theirs.resolve())}))
     assert target_problem(theirs, run) is None, "an unfinished run's own, from an earlier start"
+    for holder in (run, tmp_path):
+        assert "holds the run folder" in target_problem(holder, run)
     assert Path.cwd().is_dir() and target_problem(Path("model"), Path("run")) is None
 
 

@@ -133,8 +133,10 @@ def _quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     # MLflow sets its loggers' levels as it is imported, and tells of each table that it makes
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    for name in ("alembic", "mlflow", "trl", "accelerate"):
+    # what it raises is told once, by us, and not by its own log before
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    for name in ("alembic", "bitsandbytes", "trl", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -26,6 +26,9 @@ class Lines(tqdm):
         if self.n:
             print(self, file=sys.stderr, flush=True)
 
+    def __del__(self) -> None:
+        """Nothing: what failed has said its last word, and a line of progress would come after it."""
+
     def close(self) -> None:
         """Print the last state once."""
         if not self.disable:

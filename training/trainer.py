@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 from trl import SFTTrainer, get_peft_config
 
 from encoding import IGNORED, Collator
@@ -103,8 +104,9 @@ def build_trainer(
         processing_class=tokenizer,
         data_collator=Collator(tokenizer.pad_token_id, length, args.train_batch_size if compile_model else None),
         peft_config=get_peft_config(recipe.model),
-        callbacks=callbacks,
+        callbacks=[*callbacks, unlogged := UnloggedLoss()],
     )
+    unlogged.trainer = trainer
     if compile_model:
         causal = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
         causal.base_model.compile(dynamic=length is None)
@@ -180,6 +182,25 @@ class SaveAfterEvaluation(TrainerCallback):
             control.should_evaluate = False
         self.owed = False
         return control
+
+
+class UnloggedLoss(TrainerCallback, ExportableState):
+    """The losses since the log's last line, kept in a checkpoint: a resumed run's next line is over the same steps."""
+
+    trainer: Trainer | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What the trainer writes into a checkpoint."""
+        if not hasattr(self.trainer, "_tr_loss"):
+            return {}
+        return {"sum": self.trainer._tr_loss.item(), "logged": self.trainer._globalstep_last_logged}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Put back what a checkpoint kept."""
+        kept = state.stateful_callbacks.get(type(self).__name__)
+        if state.global_step and kept and self.trainer is not None:
+            self.trainer._tr_loss += kept["sum"]
+            self.trainer._globalstep_last_logged = kept["logged"]
 
 
 class StopOnNan(TrainerCallback):

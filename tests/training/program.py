@@ -16,13 +16,13 @@ TRAINING = Path(__file__).parents[2] / "training"
 SAMPLE = TRAINING / "sample"
 #: Seconds after which a test gives up on a program; a loaded machine must not fail it.
 DEADLINE = 240
-#: tiny_cpu, made small: 16 steps of two rows, a line of the log for each.
+#: tiny_cpu, made small: 16 steps of two rows, a line of the log for every two.
 SHORT = {
     "num_train_epochs": 4,
     "per_device_train_batch_size": 2,
-    "num_eval_questions": 4,
-    "eval_max_new_tokens": 8,
-    "logging_steps": 1,
+    "num_eval_questions": 6,
+    "eval_max_new_tokens": 16,
+    "logging_steps": 2,
     "save_steps": 3,
 }
 
@@ -125,4 +125,4 @@ def small_disk(folder: Path, mebibytes: int, then: str = "") -> tuple[str, ...]:
     mount = f'mount -t tmpfs -o size={mebibytes}m none "{folder}"'
     if shutil.which("unshare") is None or subprocess.run([*alone, "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("NOT TESTED: no small disk can be mounted here (unshare --mount)")
-    return (*alone, "sh", "-c", f'{mount} && {{ {then or ":"}; }} && exec "$@"', "sh")
+    return (*alone, "sh", "-c", f'{mount} && {{ {then or ":"}\n}} && exec "$@"', "sh")

@@ -21,7 +21,7 @@ from evaluation import generate
 from export import REQUIREMENTS, export
 from model import load_model, load_tokenizer
 from recipe import load_recipe
-from tests.training.program import sample_rows
+from tests.training.program import SHORT, sample_rows
 from tests.training.tracking_server import free_port, program
 
 ROOT = Path(__file__).parents[2]
@@ -172,7 +172,7 @@ def test_exported_run_answers_as_its_own_model(finished, questions):
     assert tuned.predict(rows(questions[:5]), params={"max_new_tokens": LENGTH}) == own
     # and it is the tuned model: the report shows the same answer to the same question
     first = json.loads(finished.program.held_out.read_text().splitlines()[0])["messages"]
-    (answer,) = tuned.predict(rows([first[:-1]]), params={"max_new_tokens": 8})
+    (answer,) = tuned.predict(rows([first[:-1]]), params={"max_new_tokens": SHORT["eval_max_new_tokens"]})
     assert f"<td>{answer}</td>" in (finished.folder / "report.html").read_text().replace(' class="match"', "")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from evaluation import Answer, Evaluation
 from report import loss_curve, print_table, write_report
+from tests.training.program import SHORT
 
 LOADING = {"src", "href", "srcset", "data", "poster", "action"}
 HISTORY = [
@@ -50,8 +51,8 @@ def test_page_loads_nothing_and_shows_both_answers(finished):
     for name, value in finished.metrics()["after"].items():
         assert name.replace("_", " ") in page.texts
         assert f"{value:.4g}" in page.texts
-    questions = [json.loads(line)["messages"][-2]["content"] for line in finished.program.held_out.open()][:4]
-    assert set(questions) <= set(page.texts)
+    questions = [json.loads(line)["messages"][-2]["content"] for line in finished.program.held_out.open()]
+    assert set(questions[: SHORT["num_eval_questions"]]) <= set(page.texts)
     for name in ("recipe", "learning_rate", "data.train.sha256", "version.torch", "train.tokens_per_second"):
         assert name in page.texts
 
@@ -82,7 +83,7 @@ def test_folder_is_clean_afterwards(finished):
 
 def test_run_ends_in_a_table_and_says_where_things_are(finished):
     out, err = finished.result.stdout, finished.result.stderr
-    for words in ("4 held-out questions", "before", "after", "exact match", "better / worse"):
+    for words in ("6 held-out questions", "before", "after", "exact match", "better / worse"):
         assert words in out
     assert out.splitlines()[-2:] == [f"report {finished.folder / 'report.html'}", f"model  {finished.model}"]
     assert "Warning" not in out + err and "warn" not in out + err

@@ -9,12 +9,12 @@ run. `tiny` is a Phi-3-architecture model with random weights and a tokenizer tr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from errors import BadInput
+from hub import ask_hub
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -183,8 +183,8 @@ def _from_hub(name: str, revision: str, load):  # noqa: ANN001, ANN202 - the typ
         raise BadInput(f"model {name}: no such folder")
     from safetensors import SafetensorError
 
-    # one short wait for a hub that cannot be reached, not the library's minute of retries
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
+    if not Path(name).is_dir():
+        ask_hub(name, "model")
     try:
         return load(name, revision)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
@@ -201,8 +201,8 @@ def _from_hub(name: str, revision: str, load):  # noqa: ANN001, ANN202 - the typ
             advice = f"not a model folder that transformers can read ({text[:160]})"
         elif any(sign in text for sign in ("gated", "restricted", "401", "403")):
             advice = "access is restricted; accept its terms on the hub and set HF_TOKEN"
-        elif any(sign in text for sign in ("is not a local folder and is not a valid", "404", "Repository Not Found")):
-            advice = "no such model on the hub, and no such folder; check the name"
+        elif any(sign in text for sign in ("is not a valid git identifier", "404", "Not Found")):
+            advice = f"the hub has not all of it, or no revision {revision!r}; check the name and model_revision"
         elif any(sign in text for sign in ("connect", "offline", "resolve", "Max retries", "couldn't", "network")):
             advice = "the model hub cannot be reached; check the network, or use `tiny` or a local folder"
         else:

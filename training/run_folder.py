@@ -140,7 +140,9 @@ def target_problem(target: Path, run_dir: Path) -> str | None:
     if run_dir in target.parents:
         return None
     nearest = next(path for path in (target, *target.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    if not nearest.is_dir() or not os.access(
+        nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+    ):
         return f"{target}: cannot be written ({nearest}); choose another --model_output_dir"
     return None
 

@@ -48,7 +48,7 @@ class Program:
         self.held_out = write_rows(folder / "held_out.jsonl", sample_rows("held_out.jsonl", 8))
         self.runs = folder / "runs"
 
-    def arguments(self, name: str, overrides: dict | None = None, **changed: object) -> list[str]:
+    def arguments(self, name: str, overrides: dict | str | None = None, **changed: object) -> list[str]:
         """The command line of a run; `changed` replaces options, `_` for `-`."""
         options = {
             "recipe": "tiny_cpu",
@@ -56,7 +56,7 @@ class Program:
             "eval-file": self.held_out,
             "run-dir": self.runs / name,
             "model_output_dir": self.runs / name / "model",
-            "overrides": json.dumps(SHORT | (overrides or {})),
+            "overrides": overrides if isinstance(overrides, str) else json.dumps(SHORT | (overrides or {})),
         }
         options |= {key if key == "model_output_dir" else key.replace("_", "-"): new for key, new in changed.items()}
         return [text for key, value in options.items() for text in (f"--{key}", str(value))]

@@ -11,11 +11,12 @@ PHIKIT := $(VENV)/bin/phikit
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
 # make local-train RECIPE=small_cpu DATA=chats.jsonl SET="learning_rate=1e-3 seed=1" ON_BAD=drop
-RECIPE ?= tiny_cpu
-BACKEND ?= auto
-SOURCE ?= sample
-OUT ?= data
-PORT ?= 5000
+# (an empty value is the default's too)
+override RECIPE := $(or $(strip $(RECIPE)),tiny_cpu)
+override BACKEND := $(or $(strip $(BACKEND)),auto)
+override SOURCE := $(or $(strip $(SOURCE)),sample)
+override OUT := $(or $(strip $(OUT)),data)
+override PORT := $(or $(strip $(PORT)),5000)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help

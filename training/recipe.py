@@ -186,6 +186,8 @@ def _findings(values: dict[str, Any], parser: Any, where: str) -> list[str]:
             low, allowed = LOWEST[key]
             if not (float(value) > low or (allowed and float(value) == low)):
                 findings.append(f"{where}: {key}: {value} must be {'at least' if allowed else 'above'} {low}")
+    if not values.get("model_name_or_path"):
+        findings.append(f"{where}: model_name_or_path: is empty, expected a hub name, a folder or {TINY}")
     if values.get("packing") and "flash" in str(values.get("attn_implementation")):
         findings.append(
             f"{where}: attn_implementation: packed conversations would see each other with flash attention; use sdpa"
@@ -201,7 +203,7 @@ def _findings(values: dict[str, Any], parser: Any, where: str) -> list[str]:
 def _type_problem(action: Any, value: Any) -> str | None:
     """What is wrong with a value for the parser's field, in words; None when it fits."""
     if value is None:
-        return None
+        return None if action.default is None else f"is empty, expected {_type_name(action)}"
     if isinstance(value, list):
         return None if action.nargs in ("+", "*") else f"a list, expected {_type_name(action)}"
     if isinstance(value, dict):

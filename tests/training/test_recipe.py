@@ -158,6 +158,9 @@ def test_reserved_key(key):
     ("key", "value", "words"),
     [
         ("learning_rate", "fast", "'fast' is not a number"),
+        ("learning_rate", None, "is empty, expected a number"),
+        ("num_eval_questions", None, "is empty, expected a whole number"),
+        ("model_name_or_path", None, "is empty, expected a hub name, a folder or tiny"),
         ("learning_rate", [1.0e-3], "a list, expected a number"),
         ("learning_rate", True, "True is not a number"),
         ("learning_rate", float("nan"), "nan is no number"),

@@ -18,8 +18,9 @@ python3 -m venv "$tools/venv"
 compile() {
     local output="$1"
     shift
-    "$tools/venv/bin/uv" pip compile --quiet --config-file docker/torch-metadata.toml \
-        --default-index https://pypi.org/simple --universal --python-version 3.11 --generate-hashes \
+    env -u UV_DEFAULT_INDEX -u UV_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL \
+        "$tools/venv/bin/uv" pip compile --quiet --config-file docker/torch-metadata.toml \
+        --universal --python-version 3.11 --generate-hashes \
         --annotation-style line --custom-compile-command "make lock" --no-emit-package torch \
         --output-file "$output" "$@" >/dev/null
     echo "$output: $(grep -c '==' "$output") packages"

@@ -38,28 +38,31 @@ fi
 command -v mmdebstrap >/dev/null || fail "mmdebstrap is missing; on Debian and Ubuntu: apt-get install mmdebstrap"
 [ -f "$KEYRING" ] || fail "$KEYRING is missing; on Debian and Ubuntu: apt-get install debian-archive-keyring"
 
-# site LABEL FALLBACK: where this machine fetches that archive from; the public address on a machine that is not Debian
+# site LABEL: where this machine fetches that archive from; nothing on a machine that is not Debian
 site() {
     local found=""
     if command -v apt-get >/dev/null; then
         found="$(apt-get indextargets --format '$(SITE)|$(LABEL)' 'Created-By: Packages' |
             sed -n "s/|$1\$//p" | sort -u | head -n 1)"
     fi
-    printf '%s\n' "${found:-$2}"
+    printf '%s\n' "$found"
 }
 
-debian="$(site Debian http://deb.debian.org/debian)"
-security="$(site Debian-Security http://deb.debian.org/debian-security)"
+debian="$(site Debian)"
+security="$(site Debian-Security)"
 signed="[signed-by=$KEYRING]"
+# without any, mmdebstrap takes Debian's own archives
+sources=()
+if [ -n "$debian" ]; then
+    sources=("deb $signed $debian $SUITE main" "deb $signed $debian $SUITE-updates main")
+    [ -z "$security" ] || sources+=("deb $signed $security $SUITE-security main")
+fi
 echo "stand-in base: building $TAG from $SUITE's packages (two or three minutes)"
 # no manual pages, translations or documents: nobody reads them in a container
 mmdebstrap --quiet --variant=minbase --include="$PACKAGES" \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    "$SUITE" - \
-    "deb $signed $debian $SUITE main" \
-    "deb $signed $debian $SUITE-updates main" \
-    "deb $signed $security $SUITE-security main" |
+    --keyring="$KEYRING" "$SUITE" - "${sources[@]}" |
     docker import \
         --change "LABEL phikit.recipe=$RECIPE" \
         --change "LABEL org.opencontainers.image.title=phikit-stand-in-base" \

@@ -1,0 +1,1 @@
+"""The scoring server: an MLflow model directory in, answers over HTTP out."""

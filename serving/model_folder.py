@@ -1,6 +1,6 @@
 """The MLflow model directory that is served: where its parts lie and what they say, read without loading any weights.
 
-python -c "from pathlib import Path; from serving.model_folder import find, read; print(read(find(Path('runs/latest/model'))))"
+    python -c "from pathlib import Path; from serving.model_folder import read; print(read(Path('runs/latest/model')))"
 
 model/MLmodel                        signature and lineage
 model/artifacts/weights/             safetensors, config.json, tokenizer, chat template: for the transformers engine

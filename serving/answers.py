@@ -25,6 +25,17 @@ MOST_FINDINGS = 5
 #: Characters of a field's path that are repeated: an unknown field is called what the client called it.
 LONGEST_PATH = 80
 
+#: pydantic's findings in words that need no Python.
+WORDS = {
+    "json_invalid": "is not JSON",
+    "extra_forbidden": "there is no such field",
+    "missing": "is missing",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+
 MLFLOW_ROUTE = "/invocations"
 
 
@@ -56,22 +67,19 @@ def findings(errors: Sequence[Any]) -> Refused:
     """What is wrong with a body, of pydantic's findings: where, and what would be right."""
     told: dict[str, str] = {}
     for found in errors:
-        field = _field(found["loc"])
-        message = found["msg"].removeprefix("Value error, ")
-        if found["type"] == "json_invalid":
-            field, message = "", "the body is not JSON"
-        elif found["type"] == "extra_forbidden":
-            message = "there is no such field"
-        elif found["type"] == "missing":
-            message = "is missing"
-        told.setdefault(field, message[:1].lower() + message[1:])
-    lines = [f"{field}: {message}" if field else message for field, message in told.items()]
+        field, message = _field(found["loc"]), found["msg"].removeprefix("Value error, ")
+        message = WORDS.get(found["type"], message[:1].lower() + message[1:])
+        if not field and found["type"] == "value_error" and ": " in message:
+            # what a body's fields have to do with each other is told by the body, which names one of them
+            field, message = message.split(": ", 1)
+        told.setdefault(field, message)
+    lines = [f"{field or 'the body'}: {message}" for field, message in told.items()]
     more = f"; and {len(lines) - MOST_FINDINGS} more" if len(lines) > MOST_FINDINGS else ""
-    first = next(iter(told), None)
-    return Refused(400, "; ".join(lines[:MOST_FINDINGS]) + more, first or None)
+    return Refused(400, "; ".join(lines[:MOST_FINDINGS]) + more, next(iter(told), None) or None)
 
 
 def _field(place: Sequence[str | int]) -> str:
-    # pydantic names the branch of a union in between, FastAPI where the value came from
-    parts = [str(part) for part in place if part != "body" and not str(part).startswith(("list[", "function-"))]
-    return ".".join(part for part in parts if not part[:1].isupper() and part != "str")[:LONGEST_PATH]
+    # FastAPI says where the value came from, pydantic which kind of value it took it for (serving/bodies.py)
+    parts = [str(part) for part in place[1:] if not str(part).startswith("<")]
+    # (what a client called an unknown field may be no Unicode)
+    return ".".join(parts)[:LONGEST_PATH].encode(errors="replace").decode()

@@ -21,12 +21,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving import mlflow_route, openai_routes, score_route
 from serving.answers import MLFLOW_ROUTE, findings, refusal
 from serving.bodies import InvocationsRequest
+from serving.call import current
 from serving.chat import Chat
 from serving.engine import Engine
 from serving.errors import Refused
 from serving.gate import Gate
 from serving.metrics import MEDIA_TYPE, Metrics
 from serving.model_folder import ModelFolder
+from serving.prompts import check_items
 from serving.service import Service
 from serving.settings import Settings
 
@@ -85,11 +87,13 @@ def build(settings: Settings, model: ModelFolder, engine: Engine, give_up: Calla
         """Answer by the model's MLflow signature."""
         if not service.ready:
             raise Refused(503, "the model is not loaded; try again", retry_after=5)
+        # (before MLflow takes all of it apart)
+        check_items(service, body.items, body.format)
+        current.get().format = body.format
         return _Passed(mlflow_app, await request.body())
 
     _refusals(app)
-    routes = frozenset(route.path for route in app.routes)
-    return Gate(app, settings, metrics, routes)
+    return Gate(app, settings, metrics, frozenset({app.openapi_url, *app.openapi()["paths"]}))
 
 
 async def _load(service: Service, mlflow_app: mlflow_route.MlflowApp, give_up: Callable[[str], None]) -> None:

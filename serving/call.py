@@ -26,6 +26,8 @@ class Call:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     arrived: float = field(default_factory=time.monotonic)
     generations: list[Generation] = field(default_factory=list)
+    format: str = "inputs"
+    """Field of the body that holds the conversations, where MLflow takes it apart."""
     refusal: Exception | None = None
     """Why it was refused, where a library in between would turn that into words of its own."""
 

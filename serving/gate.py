@@ -1,4 +1,4 @@
-"""What every request passes first: key, body limit, content type, patience with slow clients, and the access log.
+"""What every request passes first: key, content type, body limit, JSON, patience with slow clients; the access log.
 
     app = Gate(app, settings, metrics)
 
@@ -20,11 +20,14 @@ from serving.access_log import write
 from serving.answers import refusal
 from serving.call import Call, current
 from serving.errors import Refused
+from serving.json_body import check
 from serving.metrics import Metrics
 from serving.settings import Settings
 
 #: Whoever looks after the container asks these, and has no key.
 OPEN_PATHS = frozenset({"/ping", "/health", "/ready"})
+#: Others are the client's own text, and none of the log's business.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
 
 class ClientGone(Exception):
@@ -48,7 +51,7 @@ class Gate:
             return
         # an unknown path is the client's text: neither a label of the metrics nor a word of the log
         path = scope["path"] if scope["path"] in self._routes else "(unknown)"
-        call = Call(scope["method"], path)
+        call = Call(scope["method"] if scope["method"] in METHODS else "(unknown)", path)
         current.set(call)
         status = 499  # as nginx logs a client that went before its answer
 
@@ -58,7 +61,8 @@ class Gate:
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", call.id.encode())]
             try:
-                await asyncio.wait_for(send(message), self._settings.patience)
+                async with asyncio.timeout(self._settings.patience):
+                    await send(message)
             except TimeoutError:
                 raise ClientGone from None
 
@@ -73,13 +77,18 @@ class Gate:
             self._metrics.latency.labels(route=call.path).observe(call.seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        body = None
         try:
             self._check(scope)
-            body = await self._body(scope, receive)
+            body = await self._body(receive, call)
+            if scope["method"] == "POST" and scope["path"] in self._routes:
+                check(body)
         except Refused as refused:
-            # a body that was not read makes the connection useless for another request
             response = refusal(call.path, refused)
-            response.headers["Connection"] = "close"
+            if body is None:
+                # a body that was not read makes the connection useless for another request
+                response.headers["Connection"] = "close"
+                send = self._lingering(receive, send) if refused.status != 408 else send
             await response(scope, receive, send)
             return
         handed = False
@@ -106,6 +115,21 @@ class Gate:
             with contextlib.suppress(asyncio.CancelledError):
                 await work
 
+    def _lingering(self, receive: Receive, send: Send) -> Send:
+        """`send` that takes in what still comes before it ends: a client that is sending sees no answer after that."""
+
+        async def linger(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.patience):
+                    await _rest(receive)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        return linger
+
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         names = {name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)}
@@ -125,18 +149,22 @@ class Gate:
             kind = headers.get("content-type", "").partition(";")
             if kind[0].strip().lower() != "application/json":
                 raise Refused(415, "Content-Type: must be application/json")
-            charset = [part.partition("=")[2].strip(' "').lower() for part in kind[2].split(";") if "charset" in part]
-            if charset and charset[0] not in ("utf-8", "utf8"):
+            options = [part.partition("=") for part in kind[2].lower().split(";")]
+            charsets = {value.strip(' "') for name, _, value in options if name.strip() == "charset"}
+            if not charsets <= {"utf-8", "utf8"}:
                 raise Refused(415, "Content-Type: the charset must be utf-8")
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._settings.max_body:
             raise self._too_large()
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _body(self, receive: Receive, call: Call) -> bytes:
         body = bytearray()
         while True:
             try:
-                message = await asyncio.wait_for(receive(), self._settings.patience)
+                # drop by drop it would take for ever
+                left = self._settings.deadline - call.seconds
+                async with asyncio.timeout(max(0, min(self._settings.patience, left))):
+                    message = await receive()
             except TimeoutError:
                 raise Refused(
                     408, f"the body: nothing more of it came within {self._settings.patience:g} s; send it whole"
@@ -152,6 +180,11 @@ class Gate:
     def _too_large(self) -> Refused:
         self._metrics.refused.labels(reason="body").inc()
         return Refused(413, f"the body: is larger than {self._settings.max_body} bytes; send less at a time")
+
+
+async def _rest(receive: Receive) -> None:
+    while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+        pass
 
 
 async def _gone(receive: Receive) -> None:

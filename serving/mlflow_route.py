@@ -62,12 +62,13 @@ class Predictor:
         """Answer each conversation of the column `messages`; runs on a thread of MLflow's choice."""
         conversations = [[dict(message) for message in row] for row in model_input["messages"]]
         known = Params(**{name: value for name, value in (params or {}).items() if name in Params.model_fields})
-        work = answers(self._service, conversations, known, "inputs")
+        call = current.get()
+        work = answers(self._service, conversations, known, call.format)
         # (the coroutine runs in a copy of this thread's context, so that it knows its call)
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except Refused as refused:
-            current.get().refusal = refused
+            call.refusal = refused
             raise
 
 
@@ -122,8 +123,11 @@ class MlflowApp:
             if status < 400:
                 await send(message)
 
-        # another application: what the outer one has put into the scope is none of its business
-        await self._app.result()({key: scope[key] for key in ASGI_KEYS if key in scope}, replay, pass_on)
+        # another application: what the outer one has put into the scope is none of its business; it takes the content
+        # type without any parameter but one, and in one spelling
+        inner = {key: scope[key] for key in ASGI_KEYS if key in scope}
+        inner["headers"] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self._app.result()(inner, replay, pass_on)
         if status >= 400:
             refused = current.get().refusal
             if not isinstance(refused, Refused):

@@ -50,12 +50,7 @@ def of_params(
     Raises:
         Refused: 400 with the numbers, when there are too many, or one does not fit the context.
     """
-    if len(conversations) > service.most_items:
-        raise Refused(
-            400,
-            f"{field}: {len(conversations)} items, and one request may have {service.most_items}; send several",
-            field,
-        )
+    check_items(service, len(conversations), field)
     prompts = []
     for number, messages in enumerate(conversations):
         ids = service.chat.prompt(messages)
@@ -68,6 +63,18 @@ def of_params(
         )
         prompts.append(Prompt(ids, sampling))
     return prompts
+
+
+def check_items(service: Service, count: int, field: str) -> None:
+    """Pass a request with that many conversations.
+
+    Raises:
+        Refused: 400 with the numbers, when there are too many.
+    """
+    if count > service.most_items:
+        raise Refused(
+            400, f"{field}: {count} items, and one request may have {service.most_items}; send several", field
+        )
 
 
 def _limit(service: Service, ids: Sequence[int], wanted: int | None, field: str, messages: str) -> int:

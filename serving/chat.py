@@ -45,6 +45,7 @@ class Chat:
         names = {name: _text(value) for name, value in config.items() if name.endswith("_token") and value}
         self._template = _template(model.weights, config).render
         self._names = names
+        self._ends = model.ends
 
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The token ids of a conversation that waits for its answer.
@@ -59,6 +60,21 @@ class Chat:
             reason = error.message if type(error) is jinja2.TemplateError else "it fails on this order of roles"
             raise Refused(400, f"messages: the model's chat template refuses them: {reason}", "messages") from error
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def question(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
+        """A conversation that ends with an answer: the prompt's token ids, and the answer's with its first end token.
+
+        Raises:
+            Refused: the template does not take this conversation.
+        """
+        prompt = self.prompt(messages[:-1])
+        text = self._template(messages=list(messages), add_generation_prompt=False, **self._names)
+        whole = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if whole[: len(prompt)] != prompt:
+            return prompt, self._tokenizer.encode(messages[-1]["content"], add_special_tokens=False).ids
+        answer = whole[len(prompt) :]
+        end = next((place for place, token in enumerate(answer) if token in self._ends), len(answer))
+        return prompt, answer[: end + 1]
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of an answer's tokens, without special ones and without white space around it."""
@@ -90,7 +106,7 @@ class AnswerText:
     def push(self, token: int) -> str:
         """Take a token in; give out the text that is certain by now."""
         self.tokens.append(token)
-        piece = self._decoder.step(self._tokenizer, token)
+        piece = self._step(token)
         if not piece or self.stopped:
             return ""
         self._seen += piece
@@ -120,6 +136,14 @@ class AnswerText:
     def text(self) -> str:
         """All that was given out."""
         return self._seen[: self._given]
+
+    def _step(self, token: int) -> str | None:
+        try:
+            return self._decoder.step(self._tokenizer, token)
+        except Exception:  # the library raises the bare class
+            # bytes that are no text changed the text before them, which may have been given out: go on from here
+            self._decoder = DecodeStream(skip_special_tokens=True)
+            return self._decoder.step(self._tokenizer, token)
 
     def _first_stop(self) -> int | None:
         places = [place for stop in self._stops if (place := self._seen.find(stop)) >= 0]

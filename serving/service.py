@@ -19,13 +19,18 @@ from dataclasses import dataclass
 
 from serving.call import current
 from serving.chat import AnswerText, Chat
-from serving.engine import Engine, Finish, Sampling, Step
+from serving.engine import Engine, EngineFailed, Finish, Sampling, Step
 from serving.errors import Refused
 from serving.metrics import Metrics
 from serving.settings import Settings
 
 #: Seconds that a prompt takes, before there has been one to measure.
 FIRST_GUESS = 5.0
+
+
+def dead() -> Refused:
+    """What is said when the engine has died."""
+    return Refused(503, "the engine has died; the server is being replaced, try again", retry_after=10)
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,10 @@ class Generation:
                 self.first = time.monotonic()
             self._give(self.answer.push(step.token))
         if step.finish == "failed":
-            self._refusal = Refused(503, "the engine has died; the server is being replaced, try again", retry_after=10)
+            self._refusal = dead()
+        elif step.finish == "cancelled":
+            # nobody here has given it up: the engine was stopped
+            self._refusal = Refused(503, "the server is being stopped; try again", retry_after=10)
         elif step.finish:
             self._give(self.answer.rest())
         if self.answer.stopped:
@@ -218,7 +226,8 @@ class Service:
         else:
             self._waiting.remove(generation)
             self._count(generation)
-        self._fill()
+        if self.engine.alive:
+            self._fill()
 
     def _fill(self) -> None:
         """Start what waits, first come, first served, while there are slots and room in the cache."""
@@ -226,10 +235,17 @@ class Service:
             generation = self._waiting[0]
             if self._reserved + generation.prompt.tokens > self.engine.capacity and self._running:
                 return
+            try:
+                self.engine.submit(generation.number, generation.prompt.ids, generation.prompt.sampling)
+            except EngineFailed:
+                # it died since it was asked
+                break
             self._waiting.popleft()
             self._running[generation.number] = generation
             self._reserved += generation.prompt.tokens
-            self.engine.submit(generation.number, generation.prompt.ids, generation.prompt.sampling)
+        if not self.engine.alive:
+            for generation in list(self._waiting):
+                generation.fail(dead())
 
     def _take(self, steps: list[Step]) -> None:
         for step in steps:
@@ -248,9 +264,6 @@ class Service:
                 self._reserved -= generation.prompt.tokens
                 self._count(generation)
         self._fill()
-        if not self.engine.alive:
-            for generation in list(self._waiting):
-                generation.fail(Refused(503, "the engine has died; try again", retry_after=10))
 
     def _count(self, generation: Generation) -> None:
         self._timers.pop(generation.number).cancel()

@@ -133,7 +133,10 @@ def _parse(kind: str, text: str) -> object:
             raise ValueError("must be 0 or 1")
         return text.lower() in ("1", "true")
     if kind == "tuple[str, ...]":
-        return tuple(key for part in text.split(",") if (key := part.strip()))
+        keys = tuple(key for part in text.split(",") if (key := part.strip()))
+        if not keys:
+            raise ValueError("holds no key; leave it out, or set one")
+        return keys
     if kind == "int":
         try:
             return int(text)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ class OnnxSession:
         Raises:
             EngineFailed: it cannot be loaded, or asks for inputs that are not known here.
         """
+        # read when the library is loaded: it would keep an id of this machine in the home folder, and report
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

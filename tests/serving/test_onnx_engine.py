@@ -1,0 +1,216 @@
+"""The onnx engine by itself: what it generates, alone and in company, and how it ends.
+
+python -m pytest tests/serving/test_onnx_engine.py
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.chat import Chat
+from serving.engine import EngineFailed
+from serving.model_folder import read
+from serving.onnx_engine import PIECE, OnnxEngine
+from serving.settings import Settings
+from tests.serving.conftest import HELD_OUT, ROOT
+from tests.serving.engine_driver import driving
+
+SMALL = Settings(slots=6, context=700)
+
+
+def export(model: Path) -> None:
+    command = [sys.executable, "-m", "serving.export_onnx", str(model), "--precision", "float32"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(random_model, tmp_path_factory):
+    """A random model with its float32 export: answers run to their limit, and rounding decides nothing."""
+    target = tmp_path_factory.mktemp("onnx") / "model"
+    shutil.copytree(random_model, target)
+    export(target)
+    return read(target)
+
+
+@pytest.fixture(scope="module")
+def driver(folder):
+    with driving(OnnxEngine(folder, "float32", SMALL)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def prompts(folder) -> dict[int, list[int]]:
+    """Prompts of very different lengths, one of them read in three pieces."""
+    chat = Chat(folder)
+    lines = HELD_OUT.read_text(encoding="utf-8").splitlines()
+    found = {number: chat.prompt(json.loads(lines[number])["messages"][:-1]) for number in range(0, 50, 10)}
+    long = [token for line in lines for token in chat.prompt(json.loads(line)["messages"][:-1])]
+    return found | {99: long[: 2 * PIECE + 90]}
+
+
+def test_a_sequence_is_the_same_alone_and_among_others(driver, prompts):
+    alone = {key: driver.answer(prompt) for key, prompt in prompts.items()}
+    assert len({tuple(tokens) for tokens in alone.values()}) == len(prompts)
+    assert driver.together(prompts) == alone
+    # begun while others are in the middle, and outliving them
+    first = driver.submit(prompts[99], max_tokens=40)
+    driver.take()
+    rest = driver.together({key: prompts[key] for key in (0, 10, 20)}, max_tokens=10)
+    assert rest == {key: alone[key][:10] for key in rest}
+    assert driver.wait(first)[0][:24] == alone[99]
+
+
+def test_it_generates_what_transformers_generates(driver, folder, prompts):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder.weights).eval()
+    for prompt in list(prompts.values())[:4]:
+        ids = torch.tensor([prompt])
+        with torch.inference_mode():
+            whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
+        assert driver.answer(prompt) == whole[0, len(prompt) :].tolist()
+
+
+def test_a_seed_draws_the_same_whatever_else_goes_on(driver, prompts):
+    drawn = {"temperature": 1.0, "top_p": 0.9, "seed": 7}
+    alone = driver.answer(prompts[0], **drawn)
+    others = [driver.submit(prompts[key], temperature=1.5) for key in (10, 20, 99)]
+    assert driver.answer(prompts[0], **drawn) == alone
+    driver.wait(*others)
+    assert driver.answer(prompts[0], temperature=1.0, seed=8) != alone
+    assert driver.answer(prompts[0], temperature=1.0) != driver.answer(prompts[0], temperature=1.0)
+
+
+def test_an_end_token_ends_a_sequence_and_is_delivered(driver, folder, prompts):
+    tokens = driver.answer(prompts[0])
+    with driving(OnnxEngine(dataclasses.replace(folder, ends=frozenset({tokens[3]})), "float32", SMALL)) as other:
+        found = other.answer(prompts[0])
+    end = tokens.index(tokens[3])
+    assert found == tokens[: end + 1]
+    assert list(other.ended.values()) == ["stop"]
+    assert driver.ended[1] == "length"
+
+
+def test_cancelling_frees_the_slot_at_once(driver, prompts):
+    held = [driver.submit(prompts[0], max_tokens=600) for _ in range(driver.engine.slots)]
+    while not all(driver.tokens[number] for number in held):
+        driver.take()
+    for number in held[::2]:
+        driver.engine.cancel(number)
+    driver.wait(*held[::2])
+    assert {driver.ended[number] for number in held[::2]} == {"cancelled"}
+    alone = driver.answer(prompts[10])
+    # before its prompt was read, and one that is long gone
+    unread = driver.submit(prompts[99])
+    driver.engine.cancel(unread)
+    driver.engine.cancel(held[0])
+    driver.engine.cancel(123456)
+    driver.wait(unread)
+    assert driver.ended[unread] in ("cancelled", "length")
+    for number in held[1::2]:
+        driver.engine.cancel(number)
+    driver.wait(*held)
+    # the rows that moved in between held what they should
+    assert driver.answer(prompts[10]) == alone
+
+
+def test_what_does_not_fit_is_not_taken(driver, prompts):
+    with pytest.raises(ValueError, match="context of 700"):
+        driver.submit(prompts[0], max_tokens=700)
+    with pytest.raises(ValueError, match="0 "):
+        driver.submit([])
+
+
+def test_memory_stays_flat_over_many_sequences(driver, prompts):
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    for _ in range(5):
+        driver.together(prompts)
+    before = resident()
+    for _ in range(40):
+        driver.together(prompts, max_tokens=8)
+    assert resident() - before < 8e6
+
+
+def test_the_cache_keeps_to_its_memory(folder):
+    token = 2 * 4 * 2 * 2 * 32
+    few = OnnxEngine(folder, "float32", Settings(slots=16, context=512, kv_memory=3.5 * 512 * token / 2**30))
+    assert (few.slots, few.context, few.capacity) == (3, 512, 3 * 512)
+    short = OnnxEngine(folder, "float32", Settings(slots=16, context=512, kv_memory=100 * token / 2**30))
+    assert (short.slots, short.context) == (1, 100)
+    assert OnnxEngine(folder, "float32", Settings(context=10**6)).context == folder.context
+
+
+def test_it_dies_loudly(folder, prompts):
+    engine = OnnxEngine(folder, "float32", SMALL)
+    with driving(engine) as running:
+        assert engine.alive
+        # no such token in the vocabulary: the graph itself refuses, in the middle of others' work
+        held = running.submit(prompts[0], max_tokens=600)
+        running.take()
+        bad = running.submit([10**6])
+        running.wait(held, bad)
+        assert {running.ended[held], running.ended[bad]} == {"failed"}
+        assert not engine.alive
+        with pytest.raises(EngineFailed):
+            running.submit(prompts[0])
+    engine.stop()
+
+
+def test_stopping_ends_what_is_in_work(folder, prompts):
+    engine = OnnxEngine(folder, "float32", SMALL)
+    with driving(engine) as running:
+        held = running.submit(prompts[0], max_tokens=600)
+        running.take()
+    running.wait(held)
+    assert running.ended[held] == "cancelled"
+    assert not engine.alive
+
+
+@pytest.mark.parametrize("damage", ["graph", "config"])
+def test_a_damaged_export_is_refused(folder, tmp_path, damage):
+    broken = tmp_path / "onnx-float32"
+    shutil.copytree(folder.onnx["float32"], broken)
+    if damage == "graph":
+        (broken / "model.onnx").write_bytes(b"no graph")
+    else:
+        (broken / "genai_config.json").write_text("{}")
+    model = dataclasses.replace(folder, onnx={"float32": broken})
+    with pytest.raises(EngineFailed, match=str(broken)):
+        OnnxEngine(model, "float32", SMALL).start(lambda steps: None)
+
+
+def test_serving_an_export_needs_no_torch_and_reports_to_nobody(folder, tmp_path):
+    code = f"""
+import sys
+sys.modules.update(torch=None, transformers=None)
+from pathlib import Path
+from serving.model_folder import read
+from serving.engines import choose
+from serving.chat import Chat
+from serving.engine import Sampling
+from serving.settings import Settings
+import queue
+model = read(Path({str(folder.path)!r}))
+engine, steps = choose(model, Settings(context=256)), queue.SimpleQueue()
+engine.start(steps.put)
+engine.submit(1, Chat(model).prompt([{{"role": "user", "content": "Hello"}}]), Sampling(max_tokens=3))
+while not any(step.finish for step in steps.get(timeout=60)): pass
+engine.stop()
+print(engine.name, engine.precision)
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "onnx float32\n", done.stderr
+    # onnxruntime would keep an id of this machine there, for its reports
+    assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ override PORT := $(or $(strip $(PORT)),5000)
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-train local-train data runs mlflow image image-gpu stand-in-base doctor test bench lint format lock clean python
+.PHONY: help setup setup-train setup-test local-train data runs mlflow image image-gpu stand-in-base doctor test bench lint format lock clean python
 
 # $(call quoted,VALUE): one word for the shell, whatever is in it; $(call option,--name,VALUE): nothing when VALUE is empty
 quoted = '$(subst ','\'',$(1))'
@@ -67,17 +67,18 @@ doctor: setup ## what is missing here, and how to mend it
 	@$(PHIKIT) doctor
 
 setup: $(VENV)/.setup ## the command line, in .venv
-setup-train: $(VENV)/.setup-train ## the training packages too, to train without Docker
+setup-train: $(VENV)/.setup-train ## the runtime's packages too, to train and serve without Docker
+setup-test: $(VENV)/.setup-test ## what the tests need besides
 
 clean: ## remove .venv and caches; data/ and runs/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Work on the kit
-test: setup setup-train ## every test that this machine can run (those that need Docker are skipped, loudly, without it)
+test: setup setup-train setup-test ## every test that this machine can run (those that need Docker are skipped, loudly, without it)
 	@$(VENV)/bin/python -m pytest -m "not gpu and not azure" --ignore=tests/benchmarks
 
-bench: setup setup-train ## speed and memory, as ratios
+bench: setup setup-train setup-test ## speed and memory, as ratios
 	@set -e; for file in tests/benchmarks/bench_*.py; do \
 	  $(VENV)/bin/python -m tests.benchmarks.$$(basename $$file .py); done
 
@@ -113,4 +114,10 @@ $(VENV)/.setup-train: docker/torch-cpu.lock docker/runtime.lock | $(VENV)/.setup
 	@echo "installing the training packages (about 1.5 GB, once)"
 	@$(PIP) --no-deps --require-hashes --requirement docker/torch-cpu.lock
 	@$(PIP) --require-hashes --requirement docker/runtime.lock
+	@touch $@
+
+$(VENV)/.setup-test: docker/azure.lock docker/test.lock | $(VENV)/.setup-train
+	@echo "installing what the tests need"
+	@$(PIP) --require-hashes --requirement docker/azure.lock
+	@$(PIP) --require-hashes --requirement docker/test.lock
 	@touch $@

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write docker/runtime.lock and docker/dev.lock anew from pyproject.toml:  docker/lock.sh [--upgrade]  (make lock)
+# Write docker/{runtime,dev,azure,test}.lock anew from pyproject.toml:  docker/lock.sh [--upgrade]  (make lock)
 #
 # Every version with the hashes of all its files, for every platform and Python 3.11 or newer. A version that is locked
 # already stays unless pyproject.toml excludes it or --upgrade is given. torch is not in these: docker/torch-*.lock are
@@ -27,8 +27,11 @@ compile() {
 }
 
 compile docker/runtime.lock --group pyproject.toml:runtime "$@"
-# whatever both hold must be one version: `make test` installs the two into one environment
+# whatever two of them hold must be one version: `make test` installs them all into one environment
 compile docker/dev.lock pyproject.toml --group pyproject.toml:dev --constraint docker/runtime.lock "$@"
+both=(--constraint docker/runtime.lock --constraint docker/dev.lock)
+compile docker/azure.lock --group pyproject.toml:azure "${both[@]}" "$@"
+compile docker/test.lock --group pyproject.toml:test "${both[@]}" --constraint docker/azure.lock "$@"
 
 # the image says which lock it was made from
 digest="$(sha256sum docker/runtime.lock | cut -c1-64)"

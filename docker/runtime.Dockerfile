@@ -43,10 +43,17 @@ ENV PATH=/opt/phikit/bin:${PATH} \
     PYTHONUNBUFFERED=1
 WORKDIR /phikit
 
+# what the container does when nothing else is asked of it, as a managed endpoint asks nothing: docker/serve.sh
+COPY --chmod=755 docker/serve.sh /opt/phikit/bin/phikit-serve
+EXPOSE 5001
+STOPSIGNAL SIGTERM
+# (a base may bring an entry point of its own)
+ENTRYPOINT []
+CMD ["phikit-serve"]
+
 # what it was made from; docker/lock.sh keeps the digest of docker/runtime.lock here, and a test holds it
 ARG BASE_IMAGE
 LABEL org.opencontainers.image.title="phikit-runtime" \
     org.opencontainers.image.base.name="${BASE_IMAGE}" \
     phikit.torch.lock="${TORCH_LOCK}" \
-    phikit.runtime.lock.sha256="60aec171d3108dc659e139e7b19cb756593d0c104ff1e22e858c68008d382f31"
-CMD ["bash"]
+    phikit.runtime.lock.sha256="49ab17b3657935ca987f115486ab85437ecd776c944cfd8e032a5e9dba5cd7f8"

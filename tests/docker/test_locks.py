@@ -4,6 +4,7 @@ pytest tests/docker/test_locks.py
 """
 
 import hashlib
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -14,7 +15,9 @@ from packaging.utils import canonicalize_name
 
 REPO = Path(__file__).resolve().parents[2]
 DOCKER = REPO / "docker"
-LOCKS = ["runtime.lock", "dev.lock", "torch-cpu.lock", "torch-cu129.lock"]
+#: Written by docker/lock.sh; `make test` installs them all into one environment.
+RESOLVED = ["runtime.lock", "dev.lock", "azure.lock", "test.lock"]
+LOCKS = [*RESOLVED, "torch-cpu.lock", "torch-cu129.lock"]
 PYPROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())
 
 
@@ -51,6 +54,8 @@ def test_every_package_has_a_hash_and_no_source_of_one_machine(name: str) -> Non
     [
         ("runtime.lock", PYPROJECT["dependency-groups"]["runtime"]),
         ("dev.lock", PYPROJECT["project"]["dependencies"] + PYPROJECT["dependency-groups"]["dev"]),
+        ("azure.lock", PYPROJECT["dependency-groups"]["azure"]),
+        ("test.lock", PYPROJECT["dependency-groups"]["test"]),
     ],
 )
 def test_lock_satisfies_pyproject(lock: str, wanted: list[str]) -> None:
@@ -73,11 +78,12 @@ def test_torch_locks_hold_the_torch_of_pyproject(name: str) -> None:
     assert [entry["version"] for entry in metadata["dependency-metadata"]] == [version.split("+")[0]]
 
 
-def test_dev_and_runtime_agree_where_they_overlap() -> None:
-    runtime, dev = pins("runtime.lock"), pins("dev.lock")
-    shared = runtime.keys() & dev.keys()
-    assert "click" in shared
-    assert {name: dev[name] for name in shared} == {name: runtime[name] for name in shared}
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(RESOLVED, 2)))
+def test_locks_agree_where_they_overlap(one: str, other: str) -> None:
+    first, second = pins(one), pins(other)
+    shared = first.keys() & second.keys()
+    assert "certifi" in shared
+    assert {name: first[name] for name in shared} == {name: second[name] for name in shared}
 
 
 def test_runtime_lock_has_what_torch_needs_and_nothing_of_cuda() -> None:

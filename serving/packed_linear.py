@@ -1,57 +1,95 @@
 """Linear layers whose weights are laid out once for oneDNN: on a CPU two to four times torch's own, from 1 row to 64.
 
-    packed = pack(model)        # in place; how many layers were packed
+    packed = pack(model, folder)        # in place; how many layers were packed
 
 torch hands a float32 product to MKL, with the weight in the layout that it was saved in, on every pass. oneDNN's own
 layout is made once, and read as fast as memory gives it. The operators are those that torch's compiler uses for frozen
 weights; where a build of torch lacks them, or they refuse a layer, that layer stays as it is.
+
+Imported by serving/transformers_engine.py once it loads: this module imports torch at its top.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from safetensors import safe_open
 
 #: Rows that the layout is made for; measured to be good for 1 as for 64.
 ROWS = 16
+#: Types of weights that are packed.
+TYPES = (torch.float32, torch.bfloat16)
 
 
-def pack(model: torch.nn.Module) -> int:
-    """Replace the linear layers of a CPU model, one by one: never two copies of more than one layer's weights.
+class PackedLinear(torch.nn.Module):
+    """A linear layer with its weight in oneDNN's layout; it cannot be saved or trained."""
+
+    def __init__(self, layer: torch.nn.Linear, weight: torch.Tensor) -> None:
+        """Pack `weight`, which is that of `layer`.
+
+        Raises:
+            AttributeError, RuntimeError: this torch, or this CPU, has no such product.
+        """
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        # not buffers: the layout is oneDNN's secret, which `to` and `state_dict` cannot handle
+        self._bias = None if layer.bias is None else layer.bias.detach()
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+        self._product = torch.ops.mkldnn._linear_pointwise
+        self(weight.new_zeros(1, layer.in_features))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """What torch.nn.Linear computes, to rounding."""
+        return self._product(rows, self._packed, self._bias, "none", [], "")
+
+
+@torch.no_grad()
+def pack(model: torch.nn.Module, folder: Path | None = None) -> int:
+    """Replace the linear layers of a CPU model, one by one: never two copies of more than one layer's weight.
+
+    Args:
+        model: loaded; its weights may be mapped from files, not read yet.
+        folder: of the safetensors that it was loaded from. Each weight is then read from there through a mapping of its
+            own, which goes when it is packed; the model's mapping would keep all that was read in memory to the end.
 
     Returns:
         How many were replaced.
     """
-    import torch
-
+    files = _files(folder) if folder else {}
     count = 0
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            # (not subclasses: quantised layers and adapters have products of their own)
-            if type(layer) is torch.nn.Linear and (packed := _packed(layer)) is not None:
-                setattr(parent, name, packed)
-                count += 1
+    # (not subclasses: quantised layers and adapters have products of their own)
+    layers = [(name, layer) for name, layer in model.named_modules() if type(layer) is torch.nn.Linear]
+    for name, layer in layers:
+        if layer.weight.device.type != "cpu" or layer.weight.dtype not in TYPES:
+            continue
+        try:
+            packed = PackedLinear(layer, _weight(files, f"{name}.weight", layer.weight.detach()))
+        except (AttributeError, RuntimeError):
+            continue
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, packed)
+        # a weight that is tied lives on where it is shared; any other ends here
+        layer.weight = None
+        count += 1
     return count
 
 
-def _packed(layer: torch.nn.Linear) -> torch.nn.Module | None:
-    import torch
+def _files(folder: Path) -> dict[str, Path]:
+    """Which file holds a weight, by its name."""
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            found.update(dict.fromkeys(weights.keys(), file))
+    return found
 
-    if layer.weight.device.type != "cpu" or layer.weight.dtype not in (torch.float32, torch.bfloat16):
-        return None
-    try:
-        with torch.no_grad():
-            weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
-            product = torch.ops.mkldnn._linear_pointwise
-            product(layer.weight.new_zeros(1, layer.in_features), weight, None, "none", [], "")
-    except (AttributeError, RuntimeError):
-        return None
-    bias = None if layer.bias is None else layer.bias.detach()
 
-    class PackedLinear(torch.nn.Module):
-        def forward(self, rows: torch.Tensor) -> torch.Tensor:
-            return product(rows, weight, bias, "none", [], "")
-
-    return PackedLinear()
+def _weight(files: dict[str, Path], name: str, loaded: torch.Tensor) -> torch.Tensor:
+    """The weight read from its file, or as loaded where that was converted, or made of several."""
+    file = files.get(name)
+    if file is None:
+        return loaded
+    with safe_open(file, framework="pt") as weights:
+        saved = weights.get_tensor(name)
+    same = saved.shape == loaded.shape and saved.dtype == loaded.dtype and torch.equal(saved[:1], loaded[:1])
+    return saved if same else loaded

@@ -55,8 +55,8 @@ class Chat:
         """
         try:
             text = self._template(messages=list(messages), add_generation_prompt=True, **self._names)
-        except jinja2.TemplateError as error:
-            # a template says itself what it does not take; only its own raise_exception has words for people
+        except Exception as error:
+            # a template may fail as any program; only its own raise_exception has words for people
             reason = error.message if type(error) is jinja2.TemplateError else "it fails on this order of roles"
             raise Refused(400, f"messages: the model's chat template refuses them: {reason}", "messages") from error
         return self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -75,7 +75,8 @@ def export(asked: argparse.Namespace) -> None:
         Failed: the exporter failed, or the gate refuses a precision.
     """
     model = read(find(asked.model))
-    precisions = list(dict.fromkeys(asked.precision or ["int4"]))
+    # float32 last: until then it lies where the others are compared with it
+    precisions = sorted(dict.fromkeys(asked.precision or ["int4"]), key=lambda precision: precision == "float32")
     findings = []
     if not model.has_safetensors:
         findings.append(f"{model.weights}: holds no safetensors to export from")

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from serving import settings as serving
+
 ROOT = Path(__file__).parents[2]
 QUESTION = "Who founded Microsoft?"
 ANSWER = "Microsoft was founded by Bill Gates and Paul Allen."
 #: What the reader of the README does not run to its end here: the tests are what is running, and the server's line and
-#: the request to it are run together.
-SERVE, ASK, TEST = "mlflow models serve", "curl ", "make test"
+#: the requests to it are run together.
+SERVE, ASK, TEST = "make serve", "curl ", "make test"
 
 
 def commands() -> list[str]:
@@ -88,7 +90,7 @@ def check_sample_run(run: Path) -> None:
 def test_every_command_works_in_the_order_of_the_page(reader):
     done = []
     for command in commands():
-        if command == TEST or SERVE in command or command.startswith(ASK):
+        if command in (TEST, SERVE) or command.startswith(ASK):
             continue
         result = reader.types(command)
         assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
@@ -97,7 +99,10 @@ def test_every_command_works_in_the_order_of_the_page(reader):
             assert "virtual environment" in result.stdout + result.stderr
             check_sample_run(latest(reader))
             sample_run = latest(reader)
-    assert {"make doctor", "make local-train", "make runs", "make lint"} <= set(done)
+    assert {"make doctor", "make local-train", "make runs", "make export", "make lint"} <= set(done)
+    # the export was judged, and passed
+    quality = json.loads((latest(reader) / "model" / "artifacts" / "onnx-int4" / "quality.json").read_text())
+    assert quality["passed"] is True
     # the run on own data dropped the bad row and learned the others
     summary = json.loads((reader.folder / "data" / "mine" / "summary.json").read_text())
     assert sum(file["conversations"] for file in summary["files"].values()) == 60
@@ -117,11 +122,10 @@ def free_port() -> int:
 def server(reader) -> Iterator[int]:
     """The README's serving command, on a port that is free here."""
     port = free_port()
-    (command,) = [line for line in commands() if SERVE in line]
-    words = command.replace("5001", str(port))
+    assert SERVE in commands()
     log = (reader.folder / "server.log").open("w")
     process = subprocess.Popen(
-        ["bash", "-c", words],
+        ["bash", "-c", f"{SERVE} PORT={port}"],
         cwd=reader.folder,
         env=reader.environment,
         stdout=log,
@@ -131,22 +135,31 @@ def server(reader) -> Iterator[int]:
     deadline = time.monotonic() + 180
     while True:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5).close()
             break
         except OSError:
             assert process.poll() is None, Path(log.name).read_text()
             assert time.monotonic() < deadline, Path(log.name).read_text()
             time.sleep(0.2)
     yield port
-    # the shell, MLflow and the server that it started
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=30)
+    # Ctrl-C reaches make and the command line alike
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(timeout=60)
 
 
-def test_the_served_model_answers_the_request_of_the_page(reader, server):
-    (command,) = [line for line in commands() if line.startswith(ASK)]
-    result = reader.types(command.replace("5001", str(server)))
-    assert json.loads(result.stdout) == {"predictions": [ANSWER]}
+def test_the_served_model_answers_the_requests_of_the_page(reader, server):
+    score, chat = (line.replace("5001", str(server)) for line in commands() if line.startswith(ASK))
+    assert json.loads(reader.types(score).stdout) == [ANSWER]
+    events = [line.removeprefix("data: ") for line in reader.types(chat).stdout.splitlines() if line]
+    assert events.pop() == "[DONE]"
+    assert len(events) > 3
+    assert "".join(json.loads(event)["choices"][0]["delta"].get("content", "") for event in events) == ANSWER
+
+
+def test_the_served_model_answers_the_program_of_the_page(server, capsys):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    exec(compile(program.replace("5001", str(server)), "README.md", "exec"), {})
+    assert capsys.readouterr().out == ANSWER
 
 
 @pytest.mark.docker
@@ -169,3 +182,14 @@ def test_links_of_the_pages_lead_somewhere():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_page_on_serving_has_every_setting_with_its_default():
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(PHIKIT_SERVE_\w+)` \| (.*?) \|", page, re.M))
+    assert set(told) == set(serving.variables().values())
+    for field, name in serving.variables().items():
+        default = getattr(serving.Settings(), field)
+        if field not in ("key", "threads"):
+            written = default if isinstance(default, str | Path) else f"{float(default):.10g}"
+            assert told[name].strip("` ") == str(written)

@@ -44,6 +44,8 @@ def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) ->
 def environment(**settings: object) -> dict[str, str]:
     """The environment of a server: this one's, with these settings and no others."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PHIKIT_", "AZUREML_"))}
+    # (one thread: servers of tests share the machine, and their models are tiny)
+    settings = {"threads": 1, **settings}
     return kept | {f"PHIKIT_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
 
 

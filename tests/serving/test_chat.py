@@ -123,14 +123,14 @@ def test_a_template_in_the_tokenizers_configuration_is_found(other, model):
 
 def test_what_a_template_refuses_is_refused_in_its_words(other):
     chat = Chat(other(chat_template="{{ raise_exception('roles must alternate') }}"))
-    with pytest.raises(Refused, match="^messages: .*roles must alternate") as refused:
+    with pytest.raises(Refused, match=r"^messages: .*roles must alternate") as refused:
         chat.prompt([{"role": "user", "content": "canary"}])
     assert (refused.value.status, refused.value.field) == (400, "messages")
 
 
 def test_a_template_that_fails_repeats_nothing(other):
     chat = Chat(other(chat_template="{{ messages[0].content + 1 }}{{ messages[7].role.x.y }}"))
-    with pytest.raises(Refused, match="^messages: ") as refused:
+    with pytest.raises(Refused, match=r"^messages: ") as refused:
         chat.prompt([{"role": "user", "content": "canary"}])
     assert "canary" not in refused.value.message
 

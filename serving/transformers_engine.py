@@ -192,14 +192,17 @@ class TransformersEngine:
     def _load(self) -> PreTrainedModel:
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.generation.continuous_batching.utils import logger as manager_log
         from transformers.utils import logging as library
 
         from serving.packed_linear import pack
 
         library.disable_progress_bar()
         library.set_verbosity_error()
-        # below this it prints token ids of prompts
-        logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
+        # through the server's own log; below this level it prints token ids of prompts
+        manager_log.handlers.clear()
+        manager_log.propagate = True
+        manager_log.setLevel(logging.ERROR)
         torch.set_num_threads(self._threads)
         model = AutoModelForCausalLM.from_pretrained(
             self._weights,

@@ -16,12 +16,12 @@ override RECIPE := $(or $(strip $(RECIPE)),tiny_cpu)
 override BACKEND := $(or $(strip $(BACKEND)),auto)
 override SOURCE := $(or $(strip $(SOURCE)),sample)
 override OUT := $(or $(strip $(OUT)),data)
-override PORT := $(or $(strip $(PORT)),5000)
+override FORMAT := $(or $(strip $(FORMAT)),onnx)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-train setup-test local-train data runs mlflow image image-gpu stand-in-base doctor test bench lint format lock clean python
+.PHONY: help setup setup-train setup-test local-train data runs mlflow serve export image image-gpu stand-in-base doctor test bench lint format lock clean python
 
 # $(call quoted,VALUE): one word for the shell, whatever is in it; $(call option,--name,VALUE): nothing when VALUE is empty
 quoted = '$(subst ','\'',$(1))'
@@ -50,7 +50,27 @@ runs: setup ## list the runs and how they scored
 
 mlflow: setup ## open MLflow's page over the tracked runs; PORT=5000
 	@if [ "$$($(PHIKIT) backend 2>/dev/null)" = venv ]; then $(MAKE) setup-train; fi
-	@$(PHIKIT) mlflow --port $(call quoted,$(PORT))
+	@$(PHIKIT) mlflow $(call option,--port,$(PORT))
+
+##@ Talk to the model
+serve: setup ## answer over HTTP until Ctrl-C; RUN= MODEL= HOST= PORT=5001 ENGINE=auto|transformers|onnx PRECISION= KEY= GPU=1
+	@backend=$$($(PHIKIT) backend --backend $(call quoted,$(BACKEND)) 2>/dev/null); \
+	  if [ "$$backend" = venv ]; then $(MAKE) setup-train; fi
+	@$(PHIKIT) serve --backend $(call quoted,$(BACKEND)) $(call option,--run,$(RUN)) $(call option,--model,$(MODEL)) \
+	  $(call option,--host,$(HOST)) $(call option,--port,$(PORT)) $(call option,--engine,$(ENGINE)) \
+	  $(call option,--precision,$(PRECISION)) $(if $(GPU),--gpu)
+
+# the key goes through the environment: every user of a machine sees the command lines of all
+ifneq ($(strip $(KEY)),)
+serve: export PHIKIT_SERVE_KEY := $(strip $(KEY))
+endif
+
+export: setup ## a model for CPUs, judged against the original; RUN= MODEL= FORMAT=onnx PRECISION="int4 float32" HELD_OUT= FORCE=1
+	@backend=$$($(PHIKIT) backend --backend $(call quoted,$(BACKEND)) 2>/dev/null); \
+	  if [ "$$backend" = venv ]; then $(MAKE) setup-train; fi
+	@$(PHIKIT) export --format $(call quoted,$(FORMAT)) --backend $(call quoted,$(BACKEND)) \
+	  $(call option,--run,$(RUN)) $(call option,--model,$(MODEL)) $(call option,--held-out,$(HELD_OUT)) \
+	  $(foreach precision,$(PRECISION),--precision $(call quoted,$(precision))) $(if $(FORCE),--force)
 
 ##@ Images
 image: setup ## build the runtime image (local-train does so by itself)

@@ -27,7 +27,7 @@ class Task:
     """Short, for people; the container's name is made of it."""
     command: str
     code: Path
-    """Folder with the program, read-only to it."""
+    """Folder with the program, read-only to it; in a container it lies below /phikit, by its own name."""
     workdir: Path | None = None
     """Folder it starts in; None: the code folder."""
     image: str = "phikit-runtime:cpu"
@@ -40,7 +40,9 @@ class Task:
     network: str = "none"
     """`none`, `on`, or `host` (on, and this machine's own loopback is reachable)."""
     ports: Mapping[int, int] = field(default_factory=dict)
-    """Ports it serves on, each with the port of this machine's loopback address that leads there."""
+    """Ports it serves on, each with the port of `address` that leads there."""
+    address: str = "127.0.0.1"
+    """Address of this machine that its ports are published on; a program outside a container binds by itself."""
     packages: Sequence[str] = ()
     """Modules that it imports and that a virtual environment may lack."""
     gpu: bool = False

@@ -6,39 +6,14 @@ python -m devtools.cli train --help
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Sequence
 
 import click
 
+from devtools import model_commands
 from devtools.errors import BAD_INPUT, FAILED, INTERRUPTED, BadInput, KitError
-
-BACKENDS = click.Choice(["auto", "docker", "venv"])
-backend_option = click.option(
-    "--backend",
-    type=BACKENDS,
-    default="auto",
-    show_default=True,
-    help="Where it runs: auto takes a container if a Docker engine answers, else the virtual environment.",
-)
-
-
-class Examples(click.Command):
-    """A command whose docstring is shown as it is written, examples and all."""
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the docstring unwrapped, indented."""
-        formatter.write_paragraph()
-        for line in inspect.cleandoc(self.help or "").splitlines():
-            formatter.write(f"  {line}".rstrip() + "\n")
-
-
-class ExampleGroup(Examples, click.Group):
-    """A group with the same help, and commands with the same help."""
-
-    command_class = Examples
-    group_class = type
+from devtools.examples import ExampleGroup, backend_option
 
 
 @click.group(cls=ExampleGroup, context_settings={"max_content_width": 120})
@@ -49,6 +24,7 @@ def cli() -> None:
     Examples:
       phikit train                                     the sample data, the small model, a report
       phikit train --data chats.jsonl --on-bad drop    your own conversations
+      phikit serve                                     ask the model over HTTP
       phikit doctor                                    what this machine lacks, and how to mend it
     """
 
@@ -96,6 +72,10 @@ def train(backend: str, overrides: tuple[str, ...], **options: object) -> None:
     chosen = choose(settings, backend)
     click.echo(chosen.reason, err=True)
     sys.exit(train(Request(overrides=overrides, **options), chosen, settings))
+
+
+cli.add_command(model_commands.serve)
+cli.add_command(model_commands.export)
 
 
 @cli.group()

@@ -1,6 +1,6 @@
 """Runs tasks in containers of the runtime image, through the Docker SDK.
 
-A container sees the code folder at /phikit/training and every other file under its own path, runs as the caller, and
+A container sees the code folder at /phikit/<its name> and every other file under its own path, runs as the caller, and
 may do nothing beyond reading and writing what the task names. It is removed when its task ends, however it ends.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-CODE = "/phikit/training"
+CODE = "/phikit"
 CA_FILE = "/phikit/ca.pem"
 #: Containers of the kit carry this label: which process of which machine looks after them.
 OWNER_LABEL = "phikit.owner"
@@ -87,12 +87,12 @@ class DockerBackend:
             # an image's own entry point would see the command as its arguments
             entrypoint=[],
             name=f"phikit-{task.name}-{os.getpid()}",
-            working_dir=str(task.workdir) if task.workdir else CODE,
+            working_dir=str(task.workdir) if task.workdir else _code(task),
             mounts=self._mounts(task, ca_file),
             environment=self._environment(task),
             user=self._user(),
             network_mode={"none": "none", "on": "bridge", "host": "host"}[task.network],
-            ports={f"{inside}/tcp": ("127.0.0.1", outside) for inside, outside in task.ports.items()},
+            ports={f"{inside}/tcp": (task.address, outside) for inside, outside in task.ports.items()},
             # the SDK would add the proxies of ~/.docker/config.json, networkless tasks included
             use_config_proxy=task.network != "none",
             init=True,
@@ -108,7 +108,7 @@ class DockerBackend:
         from docker.types import Mount
 
         findings: list[str] = []
-        mounts = [Mount(CODE, str(task.code), type="bind", read_only=True)]
+        mounts = [Mount(_code(task), str(task.code), type="bind", read_only=True)]
         # a folder that is both read and written is mounted once, writable
         for path in dict.fromkeys([*task.reads, *task.writes]):
             if path.absolute() in SYSTEM_FOLDERS:
@@ -131,7 +131,7 @@ class DockerBackend:
             # (the image brings a HOME that any uid may write to)
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PHIKIT_CODE": CODE,
+            "PHIKIT_CODE": _code(task),
             "PHIKIT_IMAGE": self._client.images.get(task.image).id,
         }
         if sys.stdout.isatty():
@@ -232,6 +232,11 @@ def _remove(container: Container) -> None:
         # 404, 409: it is gone, or being removed, already
         if error.status_code not in (404, 409):
             raise
+
+
+def _code(task: Task) -> str:
+    """Where the container sees the code folder: a package keeps its name."""
+    return f"{CODE}/{task.code.name}"
 
 
 def _identity(task: Task) -> str:

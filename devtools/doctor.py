@@ -17,8 +17,8 @@ from devtools import image
 from devtools.connections import tracking_store
 from devtools.errors import KitError, nearest
 from devtools.local import engine
+from devtools.local_server import is_free
 from devtools.settings import ROOT, Settings, unknown_variables
-from devtools.tracking_page import is_free
 from devtools.training_run import PACKAGES
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -30,6 +30,8 @@ DISK_SETUP, MEMORY_GOOD = 10 * GIB, 4 * GIB
 #: What the training packages add to .venv (measured: 2.0 GiB), with room.
 DISK_ENVIRONMENT = 3 * GIB
 PORTS = {5000: "MLflow's page", 5001: "the scoring server", 7860: "the chat page", 8080: "the chat flow"}
+#: Characters of a key that the scoring server takes, at least.
+KEY_LEAST = 8
 TRACKING_SCHEMES = ("http", "https", "sqlite", "file", "azureml", "postgresql", "mysql", "databricks")
 
 
@@ -214,6 +216,10 @@ def _settings(settings: Settings, root: Path) -> list[Finding]:
             warn("MLFLOW_TRACKING_URI", f"{scheme!r} is no scheme that MLflow knows", nearest(scheme, TRACKING_SCHEMES))
     if settings.hf_home and not os.access(_existing(settings.hub_cache()), os.W_OK):
         warn("HF_HOME", f"{settings.hub_cache()} is not writable", "name a folder of yours, or unset it")
+    if settings.serve_model and not Path(settings.serve_model).expanduser().is_dir():
+        warn("PHIKIT_SERVE_MODEL", f"there is no folder {settings.serve_model}", "name a model directory, or unset it")
+    if settings.serve_key and any(len(key.strip()) < KEY_LEAST for key in settings.serve_key.split(",")):
+        warn("PHIKIT_SERVE_KEY", f"holds a key of fewer than {KEY_LEAST} characters", "make one: openssl rand -hex 24")
     for name, hint in unknown_variables(root).items():
         warn(".env", f"{name} is no setting of the kit", hint)
     told = ", ".join(sorted(settings.environ())) or "none, the defaults hold"

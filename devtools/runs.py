@@ -97,19 +97,21 @@ class Runs:
             raise BadInput(f"runs/{name}: there is no such run; `phikit runs` lists them")
         return run
 
-    def claim(self, inputs: dict[str, Any], prefix: str, name: str | None = None) -> tuple[Run, bool]:
+    def claim(
+        self, inputs: dict[str, Any], prefix: str, name: str | None = None, files: dict[str, str] | None = None
+    ) -> tuple[Run, bool]:
         """The run for these inputs, and whether it is new: the one of that name, or an unfinished one, or a new one.
 
-        A new run's folder appears together with its job.json. Raises BadInput when the name belongs to a whole run, or
-        to one of other inputs.
+        A new run's folder appears together with its job.json, which notes where `files` lay. Raises BadInput when the
+        name belongs to a whole run, or to one of other inputs.
         """
         if name is None:
             for run in self.all():
                 if run.job.get("inputs") == inputs and not run.is_whole:
                     return run, False
-            return self._create_unnamed(inputs, prefix), True
+            return self._create_unnamed(inputs, prefix, files), True
         run = Run(self.folder / check_name(name))
-        if not run.folder.exists() and self._create(run, inputs):
+        if not run.folder.exists() and self._create(run, inputs, files):
             return run, True
         if not (run.folder / JOB).is_file():
             raise BadInput(f"runs/{name}: is there and is no run; choose another --name")
@@ -158,20 +160,21 @@ class Runs:
             self.point_latest(next((other for other in self.all() if other.is_whole), None))
         shutil.rmtree(gone)
 
-    def _create_unnamed(self, inputs: dict[str, Any], prefix: str) -> Run:
+    def _create_unnamed(self, inputs: dict[str, Any], prefix: str, files: dict[str, str] | None) -> Run:
         base = f"{prefix}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         for suffix in ("", *(f"-{number}" for number in range(2, 100))):
             run = Run(self.folder / f"{base}{suffix}")
-            if not run.folder.exists() and self._create(run, inputs):
+            if not run.folder.exists() and self._create(run, inputs, files):
                 return run
         raise BadInput(f"runs/{base}: is taken, and so are its successors; give a --name")
 
-    def _create(self, run: Run, inputs: dict[str, Any]) -> bool:
+    def _create(self, run: Run, inputs: dict[str, Any], files: dict[str, str] | None) -> bool:
         """Whether this call made the folder: of two at once, one does."""
         beside = self.folder / f".new-{run.name}-{secrets.token_hex(4)}"
         try:
             beside.mkdir(parents=True)
-            job = {"inputs": inputs, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            job = {"inputs": inputs, "files": files or {}, "created": created}
             (beside / JOB).write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
             try:
                 beside.rename(run.folder)

@@ -17,6 +17,8 @@ from devtools.errors import nearest
 
 #: The checkout: everything the kit reads and writes lies below.
 ROOT = Path(__file__).resolve().parents[1]
+#: Names of the scoring server's own settings begin so; serving/settings.py reads and checks them.
+SERVING = "PHIKIT_SERVE_"
 
 
 def variable(name: str, *, secret: bool = False) -> str | None:
@@ -46,6 +48,46 @@ class Settings:
     """Password that goes with the user name."""
     mlflow_tracking_token: str | None = variable("MLFLOW_TRACKING_TOKEN", secret=True)
     """Bearer token for a tracking server, instead of user name and password."""
+    serve_model: str | None = variable("PHIKIT_SERVE_MODEL")
+    """MLflow model directory that `phikit serve` serves; unset: runs/latest/model."""
+    serve_host: str | None = variable("PHIKIT_SERVE_HOST")
+    """Address that the scoring server listens on; any other than loopback asks for a key."""
+    serve_port: str | None = variable("PHIKIT_SERVE_PORT")
+    """Its port."""
+    serve_name: str | None = variable("PHIKIT_SERVE_NAME")
+    """Name of the model in its answers."""
+    serve_key: str | None = variable("PHIKIT_SERVE_KEY", secret=True)
+    """Bearer keys that it asks for, comma-separated."""
+    serve_anonymous: str | None = variable("PHIKIT_SERVE_ANONYMOUS")
+    """1: it answers without a key on any address."""
+    serve_engine: str | None = variable("PHIKIT_SERVE_ENGINE")
+    """auto, transformers or onnx."""
+    serve_precision: str | None = variable("PHIKIT_SERVE_PRECISION")
+    """auto, or the precision of an export or of the weights."""
+    serve_slots: str | None = variable("PHIKIT_SERVE_SLOTS")
+    """Sequences that it generates together."""
+    serve_context: str | None = variable("PHIKIT_SERVE_CONTEXT")
+    """Tokens of a prompt and its answer together."""
+    serve_kv_memory: str | None = variable("PHIKIT_SERVE_KV_MEMORY")
+    """GiB that its KV cache takes at most."""
+    serve_threads: str | None = variable("PHIKIT_SERVE_THREADS")
+    """CPU threads of its engine; 0: all."""
+    serve_queue: str | None = variable("PHIKIT_SERVE_QUEUE")
+    """Prompts that wait for a slot; beyond them it answers 429."""
+    serve_deadline: str | None = variable("PHIKIT_SERVE_DEADLINE")
+    """Seconds from a request's arrival to the end of its answer."""
+    serve_patience: str | None = variable("PHIKIT_SERVE_PATIENCE")
+    """Seconds that a client may take between two pieces of its request."""
+    serve_drain: str | None = variable("PHIKIT_SERVE_DRAIN")
+    """Seconds that answers in progress get to end when it is stopped."""
+    serve_max_body: str | None = variable("PHIKIT_SERVE_MAX_BODY")
+    """Bytes of a request's body."""
+    serve_max_items: str | None = variable("PHIKIT_SERVE_MAX_ITEMS")
+    """Prompts of one request."""
+    serve_max_tokens: str | None = variable("PHIKIT_SERVE_MAX_TOKENS")
+    """Tokens that it generates when a request does not say."""
+    compose_user: str | None = variable("PHIKIT_COMPOSE_USER")
+    """User and group, as numbers, that compose.yaml's services run as."""
     hf_token: str | None = variable("HF_TOKEN", secret=True)
     """Access token of the Hugging Face hub, for gated models and datasets."""
     hf_home: str | None = variable("HF_HOME")
@@ -79,6 +121,10 @@ class Settings:
         """Those of the named variables that are set."""
         mine = self.environ()
         return {name: mine[name] for name in names if name in mine}
+
+    def serving(self) -> dict[str, str]:
+        """Those of the scoring server that are set."""
+        return {name: value for name, value in self.environ().items() if name.startswith(SERVING)}
 
     def ca_path(self) -> Path | None:
         """The private authority's file; a relative name counts from the checkout, as compose.yaml takes it."""

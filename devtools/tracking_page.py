@@ -7,21 +7,14 @@ phikit mlflow --port 5050 --no-open
 from __future__ import annotations
 
 import shlex
-import socket
-import sys
-import threading
-import time
-import urllib.error
-import urllib.request
-import webbrowser
 from pathlib import Path
 
 from devtools.backend import Backend, Task
 from devtools.connections import tracking_store
 from devtools.errors import INTERRUPTED, OK, BadInput
-from devtools.settings import ROOT, Settings, has_display
+from devtools.local_server import LOOPBACK, announce, free_port, is_free, url_of
+from devtools.settings import ROOT, Settings
 
-LOOPBACK = "127.0.0.1"
 #: Seconds that the server may take to answer: it brings an old store's tables up to date first.
 START = 120
 
@@ -54,43 +47,7 @@ def serve(backend: Backend, settings: Settings, port: int, open_page: bool, root
         packages=("mlflow",),
         grace=10,
     )
-    url = f"http://{LOOPBACK}:{port}"
-    threading.Thread(target=_announce, args=(url, open_page and has_display()), daemon=True).start()
+    announce("MLflow", url_of(LOOPBACK, port), "/health", START, open_page=open_page)
     code = backend.run(task)
     # Ctrl-C is how one leaves the page
     return OK if code == INTERRUPTED else code
-
-
-def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback address."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # as servers do: connections that were closed a moment ago do not count
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port() -> int:
-    """A port that is free at this moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
-
-
-def _announce(url: str, open_page: bool) -> None:
-    """Say where the page is as soon as it answers."""
-    deadline = time.monotonic() + START
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):
-                break
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    else:
-        return
-    print(f"\nMLflow: {url}   (Ctrl-C ends it)\n", file=sys.stderr, flush=True)
-    if open_page:
-        webbrowser.open(url)

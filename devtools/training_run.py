@@ -20,6 +20,7 @@ from devtools.backend import Backend, Task
 from devtools.connections import NO_HUB, connect, local_model
 from devtools.errors import BadInput, nearest
 from devtools.job import Job
+from devtools.models import open_up
 from devtools.runs import Run, Runs, check_name
 from devtools.settings import ROOT, Settings
 
@@ -79,7 +80,8 @@ def train(request: Request, backend: Backend, settings: Settings, root: Path = R
         "eval_sha256": data.digest(dataset.eval_file),
     }
     runs = Runs(root / "runs")
-    run, is_new = runs.claim(inputs, recipe_file.stem, request.name)
+    files = {"train_file": str(dataset.train_file), "eval_file": str(dataset.eval_file)}
+    run, is_new = runs.claim(inputs, recipe_file.stem, request.name, files)
     print(f"run: {data.near(run.folder)}{'' if is_new else ' (going on with it)'}", file=sys.stderr, flush=True)
     try:
         task = _task(job, run, inputs, dataset, models, recipe_file, request, settings)
@@ -145,6 +147,7 @@ def _task(
 
 def _conclude(code: int, run: Run, runs: Runs) -> int:
     if code == errors.OK:
+        open_up(run.folder / "model")
         runs.point_latest(run)
         print(f"report: {data.near(run.folder / 'report.html')}")
     elif code not in (errors.STOPPED, errors.BAD_INPUT, errors.INTERRUPTED, errors.FAILED):

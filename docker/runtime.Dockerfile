@@ -40,6 +40,7 @@ ENV PATH=/opt/phikit/bin:${PATH} \
     USER=phikit \
     LOGNAME=phikit \
     MPLBACKEND=Agg \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /phikit
 

@@ -71,10 +71,17 @@ def test_every_help_has_examples_that_name_real_commands_and_options(path):
         (["runs", "rm", "nothing"], 2, "error: runs/nothing: there is no such run"),
         (["data", "check", "no-such.jsonl"], 2, "error: no-such.jsonl: no such file"),
         (["train", "--data", "no-such.jsonl"], 2, "error: no-such.jsonl: no such file"),
+        (["serve"], 2, "error: runs/latest: no run is finished yet; train one (make local-train)"),
+        (["serve", "--run", "nothing"], 2, "error: runs/nothing: there is no such run"),
+        (["serve", "--model", "training"], 2, "error: --model training: no MLmodel file there"),
+        (["serve", "--engine", "vllm"], 2, "'auto', 'transformers', 'onnx'"),
+        (["serve", "--port", "70000"], 2, "1<=x<=65535"),
+        (["export", "--run", "nothing"], 2, "error: runs/nothing: there is no such run"),
+        (["export", "--format", "gguf"], 2, "'gguf' is not 'onnx'"),
     ],
 )
 def test_bad_input_is_a_line_and_exit_code_2(checkout, arguments, code, line):
-    backend = ["--backend", "venv"] if arguments[0] == "train" else []
+    backend = ["--backend", "venv"] if arguments[0] in ("train", "serve", "export") else []
     before = sorted(checkout.root.rglob("*"))
     done = checkout.phikit(*arguments, *backend, DOCKER_HOST="unix:///no/engine.sock")
     assert done.returncode == code

@@ -129,12 +129,17 @@ def test_wrong_settings_are_said(tmp_path):
         wheels=str(tmp_path / "nowhere"),
         mlflow_tracking_uri="htp://server",
         hf_token="secret-value",
+        serve_model=str(tmp_path / "nowhere"),
+        serve_key="short,long-enough-though",
     )
     findings = [finding for finding in examine(settings, tmp_path) if finding.area == "settings"]
     text = "\n".join(f"{finding.text} {finding.fix}" for finding in findings)
     for part in ("PHIKIT_CA_FILE", "PHIKIT_WHEELS", "did you mean http?", "did you mean HF_TOKEN?"):
         assert part in text
+    assert "PHIKIT_SERVE_MODEL: there is no folder" in text
+    assert "PHIKIT_SERVE_KEY: holds a key of fewer than 8 characters" in text
     assert "secret-value" not in text
+    assert "long-enough-though" not in text
 
 
 def test_a_folder_that_is_a_file_fails(tmp_path):

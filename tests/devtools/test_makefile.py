@@ -26,7 +26,8 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 @pytest.fixture
 def installed(tmp_path) -> Path:
     """A folder with a set-up environment whose `phikit` writes down how it was called."""
-    for file in ("Makefile", "pyproject.toml", "docker/dev.lock", "docker/torch-cpu.lock", "docker/runtime.lock"):
+    locks = [f"docker/{name}.lock" for name in ("dev", "torch-cpu", "runtime", "azure", "test")]
+    for file in ("Makefile", "pyproject.toml", *locks):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
     programs = tmp_path / ".venv" / "bin"
@@ -34,12 +35,13 @@ def installed(tmp_path) -> Path:
     (programs / "python").write_text('#!/bin/sh\necho pip "$@" >> calls\n')
     (programs / "phikit").write_text(
         "#!/usr/bin/env python3\n"
-        "import json, sys\n"
+        "import json, os, sys\n"
         "print('venv') if sys.argv[1] == 'backend' else print(json.dumps(sys.argv[1:]))\n"
+        "print(os.environ.get('PHIKIT_SERVE_KEY', 'no key'), file=sys.stderr)\n"
     )
     for program in programs.iterdir():
         program.chmod(0o755)
-    for stamp in (".setup", ".setup-train"):
+    for stamp in (".setup", ".setup-train", ".setup-test"):
         (tmp_path / ".venv" / stamp).touch()
     return tmp_path
 
@@ -94,8 +96,34 @@ def test_options_that_are_not_given_are_left_to_the_command(installed):
     assert json.loads(done.stdout) == ["data", "prepare", "my chats.jsonl", "--out", "data/my chats"]
 
 
+def test_a_model_is_served_and_exported_as_it_was_asked_for(installed):
+    done = make(installed, "serve", "RUN=first", "PORT=5002", "ENGINE=onnx", "PRECISION=int4", "HOST=0.0.0.0", "GPU=1")
+    assert json.loads(done.stdout) == [
+        *("serve", "--backend", "auto", "--run", "first", "--host", "0.0.0.0", "--port", "5002"),
+        *("--engine", "onnx", "--precision", "int4", "--gpu"),
+    ]
+    done = make(
+        installed, "export", "MODEL=my model", "PRECISION=int4 float32", "HELD_OUT=my questions.jsonl", "FORCE=1"
+    )
+    assert json.loads(done.stdout) == [
+        *("export", "--format", "onnx", "--backend", "auto", "--model", "my model"),
+        *("--held-out", "my questions.jsonl", "--precision", "int4", "--precision", "float32", "--force"),
+    ]
+    assert json.loads(make(installed, "serve").stdout) == ["serve", "--backend", "auto"]
+    assert json.loads(make(installed, "mlflow").stdout) == ["mlflow"]
+
+
+def test_the_key_is_in_no_command_line(installed):
+    done = make(installed, "serve", "KEY=it's-a $$ecret")
+    assert done.stderr.splitlines()[-1] == "it's-a $ecret"
+    assert "ecret" not in done.stdout
+    # unset, not empty: .env may have one
+    assert make(installed, "serve").stderr.splitlines()[-1] == "no key"
+    assert make(installed, "runs", "KEY=it's-a $$ecret").stderr.splitlines()[-1] == "no key"
+
+
 def test_only_a_changed_lock_installs_again(installed):
-    assert make(installed, "setup", "setup-train").returncode == 0
+    assert make(installed, "setup", "setup-train", "setup-test").returncode == 0
     assert not (installed / "calls").exists()
     stamp = installed / ".venv" / ".setup"
     lock = installed / "docker" / "dev.lock"

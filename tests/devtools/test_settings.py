@@ -1,8 +1,10 @@
 """Settings: where they come from, that each is documented, and that no secret shows."""
 
 import re
+from dataclasses import fields
 
-from devtools.settings import ROOT, Settings, unknown_variables, variables
+import serving.settings
+from devtools.settings import ROOT, SERVING, Settings, unknown_variables, variables
 
 
 def test_the_example_documents_every_setting_and_nothing_else():
@@ -44,8 +46,9 @@ def test_a_copied_example_sets_nothing(tmp_path, monkeypatch):
 
 def test_secrets_are_not_in_the_repr():
     secrets = {name: f"hidden-{name}" for name, secret in variables().items() if secret}
-    assert {"HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"} <= secrets.keys()
-    settings = Settings(**{name.lower(): value for name, value in secrets.items()})
+    assert {"HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PHIKIT_SERVE_KEY"} <= secrets.keys()
+    names = {field.metadata["variable"]: field.name for field in fields(Settings)}
+    settings = Settings(**{names[name]: value for name, value in secrets.items()})
     assert settings.environ() == secrets
     assert "hidden" not in repr(settings)
 
@@ -53,3 +56,14 @@ def test_secrets_are_not_in_the_repr():
 def test_a_misspelt_setting_is_found(tmp_path):
     (tmp_path / ".env").write_text("HF_TOKNE=x\n")
     assert unknown_variables(tmp_path) == {"HF_TOKNE": "did you mean HF_TOKEN?"}
+
+
+def test_the_server_s_settings_are_those_that_the_server_reads():
+    named = {name for name in variables() if name.startswith(SERVING)}
+    assert named == set(serving.settings.variables().values())
+    assert SERVING == serving.settings.PREFIX
+
+
+def test_what_the_server_is_handed_is_its_own_and_nothing_else():
+    settings = Settings(serve_queue="7", hf_token="hidden", compose_user="1:1")
+    assert settings.serving() == {"PHIKIT_SERVE_QUEUE": "7"}

@@ -4,7 +4,7 @@ import signal
 import sqlite3
 import urllib.request
 
-from devtools.tracking_page import free_port, is_free
+from devtools.local_server import free_port, is_free
 
 
 def test_the_page_is_served_on_loopback_until_ctrl_c(checkout, backend):

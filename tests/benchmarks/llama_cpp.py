@@ -83,12 +83,23 @@ def program(folder: Path, name: str) -> Path:
 
 def convert(folder: Path, model: Path, out: Path) -> None:
     """Convert a Hugging Face folder to a float32 GGUF file."""
-    subprocess.run([sys.executable, "-c", CONVERT, source(folder), model, out], check=True, stdout=subprocess.DEVNULL)
+    quietly([sys.executable, "-c", CONVERT, source(folder), model, out])
 
 
 def quantise(folder: Path, model: Path, out: Path, kind: str) -> None:
     """Quantise a GGUF file to Q8_0, Q4_0 and the like."""
-    subprocess.run([program(folder, "llama-quantize"), model, out, kind], check=True, stdout=subprocess.DEVNULL)
+    quietly([program(folder, "llama-quantize"), model, out, kind])
+
+
+def quietly(command: list[str | Path]) -> None:
+    """Run a program whose many words are of use only when it fails.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed:\n{done.stdout[-2000:]}")
 
 
 def main() -> None:

@@ -83,10 +83,11 @@ def burst(port: int, ask: Client, prompts: Sequence[str], clients: int, tokens: 
     """Ask all prompts with so many clients at a time; the wall seconds of it all, and each answer.
 
     Raises:
-        RuntimeError: an answer that is not 200.
+        RuntimeError: an answer that is not 200, or a server that is gone.
     """
     pending = list(reversed(prompts))
     answered: list[Answered] = []
+    broken: list[str] = []
     lock = threading.Lock()
 
     def work() -> None:
@@ -96,7 +97,11 @@ def burst(port: int, ask: Client, prompts: Sequence[str], clients: int, tokens: 
                 if not pending:
                     break
                 prompt = pending.pop()
-            result = ask(connection, prompt, tokens)
+            try:
+                result = ask(connection, prompt, tokens)
+            except (OSError, http.client.HTTPException) as error:
+                result = Answered(0, 0, 0, 0)
+                broken.append(repr(error))
             with lock:
                 answered.append(result)
         connection.close()
@@ -109,5 +114,5 @@ def burst(port: int, ask: Client, prompts: Sequence[str], clients: int, tokens: 
         thread.join()
     seconds = time.perf_counter() - began
     if bad := [result.status for result in answered if result.status != 200]:
-        raise RuntimeError(f"port {port}: {len(bad)} of {len(prompts)} answers were not 200: {sorted(set(bad))}")
+        raise RuntimeError(f"{len(bad)} of {len(prompts)} answers of port {port} were not 200: {set(bad)} {broken[:1]}")
     return seconds, answered

@@ -8,11 +8,13 @@ Imported by serving/transformers_engine.py once it loads: this module imports to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import mmap
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessor,
     ContinuousBatchingLogitsProcessorList,
@@ -122,3 +124,25 @@ def scheduler(cancelled: Callable[[list[str]], None], unwanted: Callable[[str], 
 
     SCHEDULER_MAPPING["telling"] = Telling
     return "telling"
+
+
+class Untouched(TorchFunctionMode):
+    """Within it, big zeros on the CPU are pages that the system clears when they are first written to.
+
+    torch writes the zeros itself: seconds at the start, and memory taken, for a cache of which little may be used.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if (
+            func is torch.zeros
+            and isinstance(size := args[0], int)
+            and size >= 2**20
+            and kwargs.get("dtype") is torch.uint8
+            and torch.device(kwargs.get("device", "cpu")).type == "cpu"
+        ):
+            pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            return torch.frombuffer(pages, dtype=torch.uint8)
+        return func(*args, **kwargs)

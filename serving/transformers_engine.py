@@ -221,7 +221,7 @@ class TransformersEngine:
         from transformers import GenerationConfig
         from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-        from serving.batching import Router, drawing, scheduler
+        from serving.batching import Router, Untouched, drawing, scheduler
 
         manager = model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1),
@@ -244,7 +244,8 @@ class TransformersEngine:
         manager.logit_processor = drawing()
         manager.output_router = Router(self._take, self._fail)
         # here rather than on the manager's thread, where a lack of memory would only be logged
-        manager.warmup()
+        with Untouched():
+            manager.warmup()
         # its thread is a daemon when the one that starts it is: a program that crashes would wait for it forever
         starter = threading.Thread(target=manager.start, daemon=True)
         starter.start()

@@ -12,10 +12,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 
 from serving.errors import BadInput
-from serving.settings import Settings
+from serving.settings import PREFIX, Settings
 
 
 def main() -> int:
@@ -43,6 +44,7 @@ def main() -> int:
             server.should_exit = True
 
         app = build(settings, model, engine, give_up)
+        listener = listen(settings)
     except BadInput as error:
         for finding in error.findings:
             print(f"error: {finding}", file=sys.stderr)
@@ -51,8 +53,6 @@ def main() -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            host=settings.host,
-            port=settings.port,
             http=patient(settings.patience),
             ws="none",
             access_log=False,
@@ -64,10 +64,25 @@ def main() -> int:
     # uvicorn drains, then raises the signal again: by then there is nothing left to interrupt
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server.run()
+    logging.getLogger("phikit.serving").info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
+    server.run([listener])
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 0 if server.started and not failures else 1
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The socket that the server listens on.
+
+    Raises:
+        BadInput: the address is not this machine's, or something else listens there.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        where = f"{PREFIX}HOST {settings.host!r}, {PREFIX}PORT {settings.port}"
+        raise BadInput(f"{where}: cannot listen there ({error.strerror}); choose another port or address") from error
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from serving.settings import Settings
 OPEN_PATHS = frozenset({"/ping", "/health", "/ready"})
 #: Others are the client's own text, and none of the log's business.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+#: As nginx logs a client that went before its answer.
+GONE = 499
 
 
 class ClientGone(Exception):
@@ -53,7 +55,7 @@ class Gate:
         path = scope["path"] if scope["path"] in self._routes else "(unknown)"
         call = Call(scope["method"] if scope["method"] in METHODS else "(unknown)", path)
         current.set(call)
-        status = 499  # as nginx logs a client that went before its answer
+        status = GONE
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -70,6 +72,11 @@ class Gate:
             await self._serve(scope, receive, answer, call)
         except ClientGone:
             pass
+        except asyncio.CancelledError:
+            # the time to drain is over (serving/__main__.py); what has begun can only be broken off
+            if status == GONE:
+                refused = Refused(503, "the server is being stopped; try again", retry_after=10)
+                await refusal(call.path, refused)(scope, receive, answer)
         finally:
             call.end()
             write(call, status)

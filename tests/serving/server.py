@@ -172,7 +172,7 @@ def launched(folder: Path, command: list[str], **settings: object) -> Iterator[S
 
     def listens() -> bool:
         assert process.poll() is None, f"the server ended with {process.returncode}:\n{server.err[-4000:]}"
-        if found := re.search(r"running on http://[^ ]+:(\d+)", server.err):
+        if found := re.search(r"listening on http://[^ ]+:(\d+)", server.err):
             server.port = int(found[1])
         return found is not None
 

@@ -1,4 +1,4 @@
-"""Linear layers whose weights are laid out once for oneDNN: on a CPU two to four times torch's own, from 1 row to 64.
+"""Linear layers whose weights are laid out once for oneDNN: on a CPU up to three times torch's own, from 1 row to 64.
 
     packed = pack(model, folder)        # in place; how many layers were packed
 
@@ -11,6 +11,7 @@ Imported by serving/transformers_engine.py once it loads: this module imports to
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -18,8 +19,8 @@ from safetensors import safe_open
 
 #: Rows that the layout is made for; measured to be good for 1 as for 64.
 ROWS = 16
-#: Types of weights that are packed.
-TYPES = (torch.float32, torch.bfloat16)
+#: Types of weights that are packed, with how many numbers make it worth it: below, a call costs more than it saves.
+SMALLEST = {torch.float32: 2**17, torch.bfloat16: 1}
 
 
 class PackedLinear(torch.nn.Module):
@@ -61,7 +62,7 @@ def pack(model: torch.nn.Module, folder: Path | None = None) -> int:
     # (not subclasses: quantised layers and adapters have products of their own)
     layers = [(name, layer) for name, layer in model.named_modules() if type(layer) is torch.nn.Linear]
     for name, layer in layers:
-        if layer.weight.device.type != "cpu" or layer.weight.dtype not in TYPES:
+        if layer.weight.device.type != "cpu" or layer.weight.numel() < SMALLEST.get(layer.weight.dtype, math.inf):
             continue
         try:
             packed = PackedLinear(layer, _weight(files, f"{name}.weight", layer.weight.detach()))

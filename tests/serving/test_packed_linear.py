@@ -23,14 +23,17 @@ def test_packed_layers_compute_what_plain_ones_do(folder, tmp_path, dtype, tied)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from serving.packed_linear import PackedLinear, pack
+    from serving.packed_linear import SMALLEST, PackedLinear, pack
 
     torch.manual_seed(2)
-    config = AutoConfig.from_pretrained(folder.weights, tie_word_embeddings=tied)
+    wide = {"hidden_size": 256, "intermediate_size": 512, "tie_word_embeddings": tied}
+    config = AutoConfig.from_pretrained(folder.weights, **wide)
     AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(tmp_path)
     plain, packed, unread = (AutoModelForCausalLM.from_pretrained(tmp_path).eval() for _ in range(3))
-    layers = sum(type(module) is torch.nn.Linear for module in packed.modules())
-    assert pack(packed, tmp_path) == pack(unread) == layers
+    sizes = [module.weight.numel() for module in packed.modules() if type(module) is torch.nn.Linear]
+    worth = sum(size >= SMALLEST[packed.dtype] for size in sizes)
+    assert (worth, len(sizes)) == ({"float32": 7, "bfloat16": 9}[dtype], 9)
+    assert pack(packed, tmp_path) == pack(unread) == worth
     assert isinstance(packed.lm_head, PackedLinear)
     assert (packed.dtype, packed.device) == (plain.dtype, plain.device)
     for rows in (1, 2, 16, 33, 300):
@@ -39,6 +42,8 @@ def test_packed_layers_compute_what_plain_ones_do(folder, tmp_path, dtype, tied)
             expected, found, other = (model(ids).logits.float() for model in (plain, packed, unread))
         torch.testing.assert_close(found, expected, rtol=0.05, atol=0.03 if dtype == "bfloat16" else 1e-4)
         torch.testing.assert_close(found, other, rtol=0, atol=0)
+        if dtype == "float32":
+            assert found.argmax(-1).equal(expected.argmax(-1))
 
 
 def test_layers_that_cannot_be_packed_stay_as_they_are():
@@ -49,11 +54,18 @@ def test_layers_that_cannot_be_packed_stay_as_they_are():
     class Own(torch.nn.Linear):
         pass
 
+    side = 512
+
     torch.manual_seed(3)
     model = torch.nn.ModuleDict(
-        {"narrow": torch.nn.Linear(8, 4).half(), "own": Own(8, 4), "plain": torch.nn.Linear(8, 4)}
+        {
+            "narrow": torch.nn.Linear(side, side).half(),
+            "own": Own(side, side),
+            "small": torch.nn.Linear(8, 4),
+            "plain": torch.nn.Linear(side, side),
+        }
     )
-    rows = torch.randn(2, 3, 8)
+    rows = torch.randn(2, 3, side)
     expected = model["plain"](rows)
     assert pack(model) == 1
     assert {name for name, layer in model.items() if isinstance(layer, PackedLinear)} == {"plain"}

@@ -1,4 +1,4 @@
-"""`phikit serve`: which model, which address, what the server is told; the server itself until Ctrl-C."""
+"""`phikit serve`: which model, which address, what the server is told, how it ends; tests/serving has the server."""
 
 import json
 import shutil
@@ -15,7 +15,6 @@ from devtools.local_server import free_port, is_free, url_of
 from devtools.scoring_server import Request, serve
 from devtools.settings import ROOT, Settings
 from devtools.venv_backend import VenvBackend
-from tests.serving.conftest import ANSWER, QUESTION, tiny_model  # noqa: F401 - a fixture
 
 ANYWHERE = "0.0.0.0"
 KEY = "long-enough"
@@ -165,16 +164,3 @@ def test_addresses_as_people_open_them():
     assert url_of("127.0.0.1", 1) == url_of(ANYWHERE, 1) == "http://127.0.0.1:1"
     assert url_of("::", 1) == "http://[::1]:1"
     assert url_of("192.0.2.1", 1) == "http://192.0.2.1:1"
-
-
-def test_the_model_answers_until_ctrl_c(checkout, backend, tiny_model):  # noqa: F811
-    shutil.copytree(ROOT / "serving", checkout.root / "serving", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(tiny_model, checkout.root / "runs" / "first" / "model")
-    checkout.write("runs/first/job.json", "{}")
-    process = checkout.start("serve", "--run", "first", "--backend", backend, "--port", str(free_port()))
-    url = until_it_answers(process, "runs/first/model")
-    body = json.dumps({"input_data": [QUESTION]}).encode()
-    request = urllib.request.Request(f"{url}/score", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        assert json.load(answer) == [ANSWER]
-    end(process)

@@ -1,0 +1,345 @@
+"""The runtime image serves: under Azure's contract as serving/deployment.yaml states it, and as compose's `scoring`.
+
+python -m pytest tests/serving/test_container.py -m docker
+"""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from azure.ai.ml import load_online_deployment, load_online_endpoint
+from azure.ai.ml._local_endpoints.azureml_image_context import AzureMlImageContext
+from docker.models.containers import Container
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+
+from devtools import image
+from devtools.local_server import free_port
+from devtools.models import open_up
+from devtools.settings import ROOT, Settings, variables
+from serving.settings import Settings as ServerSettings
+from tests.serving.conftest import ANSWER, QUESTION
+from tests.serving.server import until
+from tests.serving.test_clients import TUTORIAL
+
+IMAGE = "phikit-runtime:cpu"
+#: A uid that no passwd file knows.
+STRANGER = "4321:4321"
+KEY = "long-and-random"
+GREEDY = json.dumps({"input_data": [QUESTION], "params": {"temperature": 0}}).encode()
+#: Tokens that the random model generates while the server is told to end.
+LONG = 400
+DEPLOYMENT = load_online_deployment(ROOT / "serving" / "deployment.yaml")
+#: Containers of a test that was killed are left: the program that would remove them is an image of its own to pull.
+testcontainers_config.ryuk_disabled = True
+
+
+@pytest.fixture(scope="session")
+def runtime(engine) -> str:
+    """The image's name, once it is built from the locks as they are."""
+    image.ensure(engine, IMAGE, Settings.load())
+    return IMAGE
+
+
+@pytest.fixture(scope="module")
+def registered(tiny_model, tmp_path_factory) -> Path:
+    """A folder of registered models, as Azure mounts it: name, version, the model directory's own name."""
+    folder = tmp_path_factory.mktemp("registry") / "models"
+    shutil.copytree(tiny_model, folder / "phikit" / "3" / "model")
+    open_up(folder)
+    return folder
+
+
+def call(port: int, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    """Status and body of one request; status 0 where nobody answers."""
+    sent = {"Content-Type": "application/json"} if body is not None else {}
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+        try:
+            connection.request("GET" if body is None else "POST", path, body, sent | headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except OSError:
+            return 0, b""
+
+
+def in_container(container: Container, command: str) -> str:
+    code, output = container.exec_run(["bash", "-c", command])
+    assert code == 0, output.decode()
+    return output.decode().strip()
+
+
+def bare() -> dict[str, Any]:
+    """What a container gets that may do nothing beyond serving."""
+    return {"user": STRANGER, "read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
+
+
+def is_ready(container: Container, port: int) -> bool:
+    container.reload()
+    assert container.status != "exited", container.logs().decode()[-4000:]
+    return call(port, "/ready")[0] == 200
+
+
+def code_mounted(name: str) -> dict[str, dict[str, str]]:
+    return {str(ROOT / "serving"): {"bind": name, "mode": "ro"}}
+
+
+@contextmanager
+def deployed(
+    runtime: str, volumes: dict[str, dict[str, str]], environment: dict[str, str]
+) -> Iterator[DockerContainer]:
+    """A container with nothing of its own to run, as a managed endpoint starts it, from start to end."""
+    (port,) = {route["port"] for route in DEPLOYMENT.environment.inference_config.values()}
+    container = DockerContainer(runtime).with_exposed_ports(port).with_envs(**environment).with_kwargs(**bare())
+    container.tmpfs = {"/tmp": ""}
+    for host, mount in volumes.items():
+        container.with_volume_mapping(host, mount["bind"], mount.get("mode", "ro"))
+    with container:
+        yield container
+
+
+@pytest.fixture(scope="module")
+def endpoint(runtime, registered) -> Iterator[tuple[Container, int]]:
+    """The deployment as the SDK's own local endpoints lay it out, ready; and the port that leads to it."""
+    code = DEPLOYMENT.code_configuration
+    azure = AzureMlImageContext(
+        endpoint_name=DEPLOYMENT.endpoint_name,
+        deployment_name=DEPLOYMENT.name,
+        yaml_code_directory_path=str((ROOT / "serving" / code.code).resolve()),
+        yaml_code_scoring_script_file_name=code.scoring_script,
+        model_directory_path=registered / "phikit" / "3",
+        model_mount_path="phikit/3",
+    )
+    volumes = {host: mount for each in azure.volumes.values() for host, mount in each.items()}
+    environment = azure.environment | DEPLOYMENT.environment_variables
+    assert environment["AZUREML_MODEL_DIR"] == "/var/azureml-app/azureml-models/phikit/3"
+    with deployed(runtime, volumes, environment) as container:
+        port = int(container.get_exposed_port(5001))
+        probe = DEPLOYMENT.readiness_probe
+        seconds = probe.initial_delay + probe.period * probe.failure_threshold
+        until(lambda: is_ready(container.get_wrapped_container(), port), "the probe's patience", min(seconds, 300))
+        yield container.get_wrapped_container(), port
+
+
+@pytest.mark.docker
+def test_the_tutorial_s_request_is_answered_where_azure_sends_it(endpoint):
+    routes = DEPLOYMENT.environment.inference_config
+    _, port = endpoint
+    status, body = call(port, routes["scoringRoute"]["path"], TUTORIAL)
+    assert status == 200
+    # the tutorial draws its answers: now and then another one comes
+    (text,) = json.loads(body)
+    assert text.startswith(f"{QUESTION} ") and len(text) > len(QUESTION) + 10
+    status, body = call(port, routes["scoringRoute"]["path"], GREEDY)
+    assert (status, json.loads(body)) == (200, [ANSWER])
+    for probe in ("livenessRoute", "readinessRoute"):
+        assert call(port, routes[probe]["path"])[0] == 200
+    assert json.loads(call(port, "/version")[1])["limits"]["slots"] == ServerSettings().slots
+
+
+@pytest.mark.docker
+def test_it_runs_as_a_stranger_who_may_do_nothing(endpoint):
+    container, _ = endpoint
+    assert in_container(container, "id -u") == "4321"
+    # the image's command became the server itself: signals reach it, and nothing is between
+    words = in_container(container, "tr '\\0' ' ' </proc/1/cmdline").split()
+    assert [Path(words[0]).name, *words[1:]] == ["python", "-m", "serving"]
+    status = dict(
+        line.split(":\t", 1) for line in in_container(container, "cat /proc/1/status").splitlines() if ":\t" in line
+    )
+    assert int(status["CapEff"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    in_container(container, "! touch /phikit/file 2>/dev/null && ! touch /var/azureml-app/serving/file 2>/dev/null")
+
+
+@pytest.mark.docker
+def test_no_request_leaves_a_word_in_the_log(endpoint):
+    container, port = endpoint
+    assert call(port, "/score", json.dumps({"input_data": ["a secret question"]}).encode())[0] == 200
+    log = container.logs().decode()
+    assert '"path": "/score"' in log
+    assert "secret" not in log
+    assert ANSWER not in log
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("place", "root"),
+    [
+        # the uploaded folder by another name; the scoring script one folder further down; the folder itself
+        ("/var/azureml-app/4f0c", "/var/azureml-app/4f0c/"),
+        ("/var/azureml-app/4f0c/serving", "/var/azureml-app/4f0c"),
+        ("/var/azureml-app/4f0c/serving", "/var/azureml-app"),
+        ("/phikit/serving", ""),
+    ],
+)
+def test_the_code_is_found_wherever_it_was_put(engine, runtime, place, root):
+    environment = {"AML_APP_ROOT": root, "PHIKIT_SERVE_MODEL": "/nowhere"}
+    if root == "/var/azureml-app":
+        # nothing is at the root itself: what lies below it is looked through
+        del environment["AML_APP_ROOT"]
+    done = engine.containers.create(
+        runtime, environment=environment, volumes=code_mounted(place), tmpfs={"/tmp": ""}, **bare()
+    )
+    try:
+        done.start()
+        assert done.wait(timeout=120)["StatusCode"] == 2
+        assert done.logs().decode().startswith("error: /nowhere: there is no such folder")
+    finally:
+        done.remove(force=True)
+
+
+@pytest.mark.docker
+def test_without_code_it_says_what_is_missing(engine, runtime):
+    done = engine.containers.create(runtime, **bare())
+    try:
+        done.start()
+        assert done.wait(timeout=120)["StatusCode"] == 2
+        (line,) = done.logs().decode().splitlines()
+        assert line.startswith("error: no serving code in AML_APP_ROOT (unset), /phikit or /var/azureml-app: mount")
+    finally:
+        done.remove(force=True)
+
+
+class Stack:
+    """A checkout with compose.yaml, serving/ and runs/, and its own compose project."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        own = {name: value for name, value in os.environ.items() if name not in variables() or name == "DOCKER_HOST"}
+        self._environment = own | {"PHIKIT_SERVE_PORT": str(self.port), "COMPOSE_PROJECT_NAME": f"phikit-{self.port}"}
+
+    def compose(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
+        command = ["docker", "compose", *arguments]
+        environment = self._environment | settings
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300)
+
+    def up(self, **settings: str) -> None:
+        done = self.compose("up", "--wait", "scoring", **settings)
+        assert done.returncode == 0, done.stderr + self.compose("logs").stdout[-4000:]
+
+
+@pytest.fixture
+def stack(engine, runtime, tiny_model, tmp_path) -> Iterator[Stack]:
+    """The stack over a run whose files are readable as the command line leaves them, not started yet."""
+    shutil.copy(ROOT / "compose.yaml", tmp_path)
+    shutil.copytree(ROOT / "docker", tmp_path / "docker")
+    shutil.copytree(ROOT / "serving", tmp_path / "serving", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(tiny_model, tmp_path / "runs" / "first" / "model")
+    (tmp_path / "runs" / "latest").symlink_to("first")
+    open_up(tmp_path / "runs")
+    stack = Stack(tmp_path)
+    yield stack
+    done = stack.compose("down", "--timeout", "1")
+    assert done.returncode == 0, done.stderr
+
+
+def scoring(engine, stack: Stack) -> Container:
+    (container,) = engine.containers.list(
+        all=True, filters={"label": f"com.docker.compose.project=phikit-{stack.port}"}
+    )
+    return container
+
+
+@pytest.mark.docker
+def test_compose_serves_the_latest_run_to_who_has_the_key(engine, stack):
+    stack.up(PHIKIT_SERVE_KEY=KEY, PHIKIT_SERVE_NAME="facts")
+    container = scoring(engine, stack)
+    assert container.health == "healthy"
+    assert call(stack.port, "/score", TUTORIAL)[0] == 401
+    authorized = {"Authorization": f"Bearer {KEY}"}
+    status, body = call(stack.port, "/score", GREEDY, **authorized)
+    assert (status, json.loads(body)) == (200, [ANSWER])
+    assert json.loads(call(stack.port, "/version", **authorized)[1])["model"]["name"] == "facts"
+    host = container.attrs["HostConfig"]
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["Init"]) == (True, ["ALL"], True)
+    assert host["PortBindings"] == {"5001/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(stack.port)}]}
+    assert container.attrs["Config"]["User"] == "10001:10001"
+    assert all(mount["RW"] is False for mount in container.attrs["Mounts"])
+    assert KEY not in container.logs().decode()
+
+
+@pytest.mark.docker
+def test_stopping_lets_an_answer_come_to_its_end(engine, stack, random_model, tmp_path):
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(random_model, folder)
+    open_up(folder)
+    stack.up(PHIKIT_SERVE_MODEL=str(folder))
+    answers: list[tuple[int, bytes]] = []
+    question = {"model": "phikit", "messages": [{"role": "user", "content": "Go on."}], "max_tokens": LONG}
+    body = json.dumps(question).encode()
+    asking = threading.Thread(target=lambda: answers.append(call(stack.port, "/v1/chat/completions", body)))
+    asking.start()
+    until(lambda: b"\nphikit_slots_busy 1.0\n" in call(stack.port, "/metrics")[1], "the answer is begun")
+    begin = time.monotonic()
+    assert stack.compose("stop", "scoring").returncode == 0
+    took = time.monotonic() - begin
+    asking.join(timeout=60)
+    ((status, answer),) = answers
+    assert status == 200
+    assert json.loads(answer)["usage"]["completion_tokens"] == LONG
+    state = scoring(engine, stack).attrs["State"]
+    assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
+    assert took < seconds_of(compose_service()["stop_grace_period"])
+
+
+@pytest.mark.docker
+def test_a_model_that_is_not_there_is_no_folder_made_by_docker(stack):
+    done = stack.compose("up", "--wait", "scoring", PHIKIT_SERVE_MODEL=str(stack.folder / "nowhere"))
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr
+    assert not (stack.folder / "nowhere").exists()
+
+
+def compose_service() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["scoring"]
+
+
+def seconds_of(text: str) -> float:
+    assert text.endswith("s")
+    return float(text[:-1])
+
+
+def test_compose_hands_every_setting_on_and_waits_longer_than_the_drain():
+    service = compose_service()
+    assert set(service["environment"]) == {name for name in variables() if name.startswith("PHIKIT_SERVE_")}
+    assert seconds_of(service["stop_grace_period"]) > ServerSettings().drain
+    assert service["environment"]["PHIKIT_SERVE_PORT"] == "5001"
+
+
+def test_azure_s_own_loader_reads_the_endpoint_and_the_deployment():
+    endpoint = load_online_endpoint(ROOT / "serving" / "endpoint.yaml")
+    assert endpoint.auth_mode == "key"
+    assert DEPLOYMENT.endpoint_name == endpoint.name
+    assert DEPLOYMENT.environment.image == IMAGE
+    code = DEPLOYMENT.code_configuration
+    assert (ROOT / "serving" / code.code / code.scoring_script).is_file()
+    # what goes to Azure can be made of it
+    assert endpoint._to_rest_online_endpoint("westeurope")
+    assert DEPLOYMENT._to_rest_object("westeurope").properties.endpoint_compute_type == "Managed"
+
+
+def test_the_deployment_s_limits_are_the_server_s():
+    told = {name: str(value) for name, value in DEPLOYMENT.environment_variables.items()}
+    settings = ServerSettings.load(told | {"AZUREML_MODEL_DIR": "/var/azureml-app/azureml-models/phikit/3"})
+    request = DEPLOYMENT.request_settings
+    assert request.max_concurrent_requests_per_instance == settings.slots + settings.queue
+    # the server's own deadline comes first; 180 s is the longest that Azure takes
+    assert settings.deadline * 1000 < request.request_timeout_ms <= 180_000
+    assert {route["port"] for route in DEPLOYMENT.environment.inference_config.values()} == {settings.port}
+    assert settings.host == "0.0.0.0"
+    assert settings.drain < 30
+
+
+def test_the_upload_leaves_out_what_python_makes():
+    assert "__pycache__/" in (ROOT / "serving" / ".amlignore").read_text().splitlines()

@@ -25,7 +25,7 @@ from serving.call import current
 from serving.chat import Chat
 from serving.engine import Engine
 from serving.errors import Refused
-from serving.gate import Gate
+from serving.gate import OPEN_PATHS, Gate
 from serving.metrics import MEDIA_TYPE, Metrics
 from serving.model_folder import ModelFolder
 from serving.prompts import check_items
@@ -37,6 +37,7 @@ log = logging.getLogger("phikit.serving")
 REFUSALS = {
     400: "A field that cannot be used; the message names it",
     401: "No key, or a wrong one",
+    404: "There is no such route, or no such model",
     408: "The request, or its answer, took too long",
     413: "The body is too large",
     415: "The body is not application/json",
@@ -65,10 +66,7 @@ def build(settings: Settings, model: ModelFolder, engine: Engine, give_up: Calla
             await loading
         await asyncio.to_thread(engine.stop)
 
-    documented = {
-        status: {"description": text, "content": {"application/json": {"schema": {"type": "object"}}}}
-        for status, text in REFUSALS.items()
-    }
+    documented = {status: _refused(text) for status, text in REFUSALS.items()}
     # its documentation pages would load scripts from elsewhere; the document itself is /openapi.json
     app = FastAPI(
         title="phikit scoring server",
@@ -93,7 +91,8 @@ def build(settings: Settings, model: ModelFolder, engine: Engine, give_up: Calla
         return _Passed(mlflow_app, await request.body())
 
     _refusals(app)
-    return Gate(app, settings, metrics, frozenset({app.openapi_url, *app.openapi()["paths"]}))
+    paths = _document(app, settings)
+    return Gate(app, settings, metrics, {app.openapi_url: ("get",), **paths})
 
 
 async def _load(service: Service, mlflow_app: mlflow_route.MlflowApp, give_up: Callable[[str], None]) -> None:
@@ -119,6 +118,32 @@ class _Passed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app.answer(self._request, scope, receive, send)
+
+
+def _refused(text: str) -> dict[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": {"type": "object"}}}}
+
+
+def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    """Complete /openapi.json by what this server's settings and its gate say; the paths in it."""
+    document, keyed = app.openapi(), bool(settings.key)
+    document["components"]["schemas"]["ChatRequest"]["properties"]["model"]["enum"] = [settings.name]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            # FastAPI's own status for what is refused here with 400
+            responses.pop("422", None)
+            responses.setdefault("400", _refused(REFUSALS[400]))
+            if not keyed or path in OPEN_PATHS:
+                responses.pop("401", None)
+            else:
+                operation["security"] = [{"key": []}]
+                responses.setdefault("401", _refused(REFUSALS[401]))
+    for name in ("ValidationError", "HTTPValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    if keyed:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    return document["paths"]
 
 
 def _probes(app: FastAPI, service: Service, metrics: Metrics, model: ModelFolder) -> None:

@@ -92,6 +92,13 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
+def _false(value: bool) -> bool:
+    # (to Python, and so to a Literal, 0 is False and True is 1)
+    if value:
+        raise ValueError("must be false")
+    return value
+
+
 class ChatRequest(Body):
     """OpenAI's chat completion; of its other fields those are taken whose value changes nothing."""
 
@@ -113,11 +120,11 @@ class ChatRequest(Body):
     ) = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
     user: Annotated[Characters, Field(max_length=512)] | None = None
-    frequency_penalty: Literal[0] | None = None
-    presence_penalty: Literal[0] | None = None
-    logprobs: Literal[False] | None = None
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    logprobs: Annotated[bool, AfterValidator(_false), Field(json_schema_extra={"const": False})] | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> ChatRequest:

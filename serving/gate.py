@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+from collections.abc import Container, Mapping
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
@@ -39,7 +40,9 @@ class ClientGone(Exception):
 class Gate:
     """The application behind its checks."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, routes: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, metrics: Metrics, routes: Mapping[str, Container[str]]
+    ) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
@@ -88,7 +91,7 @@ class Gate:
         try:
             self._check(scope)
             body = await self._body(receive, call)
-            if scope["method"] == "POST" and scope["path"] in self._routes:
+            if self._takes_body(scope):
                 check(body)
         except Refused as refused:
             response = refusal(call.path, refused)
@@ -137,6 +140,9 @@ class Gate:
 
         return linger
 
+    def _takes_body(self, scope: Scope) -> bool:
+        return scope["method"] == "POST" and "post" in self._routes.get(scope["path"], ())
+
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         names = {name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)}
@@ -152,7 +158,7 @@ class Gate:
             matches = [hmac.compare_digest(told.strip().encode("latin-1", "replace"), key) for key in self._keys]
             if scheme.lower() != "bearer" or not any(matches):
                 raise Refused(401, "Authorization: a valid key is needed, as Bearer …")
-        if scope["method"] == "POST" and scope["path"] in self._routes:
+        if self._takes_body(scope):
             kind = headers.get("content-type", "").partition(";")
             if kind[0].strip().lower() != "application/json":
                 raise Refused(415, "Content-Type: must be application/json")

@@ -92,7 +92,7 @@ def routes(service: Service, facts: dict[str, str], responses: dict[int | str, d
     @router.post(
         PATH,
         response_model=Completion,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"text/event-stream": {"schema": EVENT}}}},
     )
     async def complete(request: ChatRequest) -> Any:
         """Answer a conversation."""
@@ -110,6 +110,8 @@ def routes(service: Service, facts: dict[str, str], responses: dict[int | str, d
     return router
 
 
+#: A server-sent event, as OpenAPI before 3.2 describes a stream: by what each part of it is.
+EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 #: Proxies on the way are to pass each event on as it comes.
 NO_STORE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 

@@ -60,7 +60,7 @@ class OnnxEngine:
         self._shape = Shape(self._folder)
         self._ends = model.ends
         room = int(settings.kv_memory * 2**30 // self._shape.token_bytes)
-        self.context = min(settings.context, model.context, max(2, room))
+        self.context = min(settings.context, model.context, self._shape.context, max(2, room))
         self.slots = max(1, min(settings.slots, room // self.context))
         self.capacity = self.slots * self.context
         self._threads = settings.threads or len(os.sched_getaffinity(0))
@@ -79,9 +79,16 @@ class OnnxEngine:
 
     def start(self, deliver: Deliver) -> None:
         """Load the export, warm it up, and begin; see Engine.start."""
-        self._session = OnnxSession(self._folder, self._shape, self.slots, self.context, self._threads)
-        self._session.prefill(0, [0], 0)
-        self._session.decode([0], [1])
+        try:
+            session = OnnxSession(self._folder, self._shape, self.slots, self.context, self._threads)
+            session.prefill(0, [0], 0)
+            session.decode([0], [1])
+            session.release(0)
+        except EngineFailed:
+            raise
+        except Exception as error:  # the library raises several, without a base of their own
+            raise EngineFailed(f"{self._folder}: the first pass failed ({error}); export the model again") from error
+        self._session = session
         self._deliver = deliver
         self._alive = True
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -129,7 +136,11 @@ class OnnxEngine:
             self._alive = False
             left = [*self._active, *([self._reading] if self._reading else []), *self._submitted]
             self._active, self._reading, self._submitted = [], None, deque()
-        self._deliver([Step(sequence.number, finish=finish) for sequence in left])
+        try:
+            self._deliver([Step(sequence.number, finish=finish) for sequence in left])
+        except Exception:
+            # it may be what the engine died of
+            log.exception("nobody takes what the engine delivers")
 
     def _look(self) -> bool:
         """Take in what was asked for; wait while there is nothing to do. False: it is time to stop."""

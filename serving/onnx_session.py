@@ -1,6 +1,7 @@
 """An ONNX export with its KV cache: prompts and next tokens in, logits out, rows of any lengths side by side.
 
-    session = OnnxSession(Path("runs/latest/model/artifacts/onnx-int4"), slots=16, context=1024, threads=0)
+    folder = Path("runs/latest/model/artifacts/onnx-int4")
+    session = OnnxSession(folder, Shape(folder), slots=16, context=1024, threads=2)
     logits = session.prefill(row=0, tokens=[1, 2, 3], past=0)
 
 Runs on onnxruntime alone. The cache has one row a slot; the graph's GroupQueryAttention writes into it in place, as
@@ -42,6 +43,7 @@ class Shape:
             self.heads: int = decoder["num_key_value_heads"]
             self.width: int = decoder["head_size"]
             self.vocabulary: int = model["vocab_size"]
+            self.context: int = model["context_length"]
             names = decoder["inputs"] | decoder["outputs"]
             self.inputs: dict[str, str] = decoder["inputs"]
             self.logits: str = names["logits"]
@@ -134,10 +136,14 @@ class OnnxSession:
             for part in layer:
                 part[target, :, :length] = part[source, :, :length]
 
+    def row(self, row: int) -> list[np.ndarray]:
+        """What a row holds: of each layer its keys, then its values, shape (heads, context, width)."""
+        return [part[row] for layer in self._cache for part in layer]
+
     def release(self, row: int) -> None:
         """Give a row's memory back to the system; it reads as zeros when it is next used."""
-        for memory, part in zip(self._memory, (part for layer in self._cache for part in layer), strict=True):
-            size = part[row].nbytes
+        for memory, part in zip(self._memory, self.row(row), strict=True):
+            size = part.nbytes
             # (only whole pages can be given back)
             begin = -(-row * size // mmap.PAGESIZE) * mmap.PAGESIZE
             end = (row + 1) * size // mmap.PAGESIZE * mmap.PAGESIZE
@@ -145,9 +151,10 @@ class OnnxSession:
                 memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
     def _buffer(self, rows: tuple[int, ...]) -> np.ndarray:
-        # pages that no token has reached are never touched, so they take no memory; numpy's own allocation would ask
-        # for huge pages
-        memory = mmap.mmap(-1, int(np.prod(rows)) * 4)
+        # pages that no token has reached are never touched, so they take no memory: as long as they are small ones. (A
+        # shared mapping, the default, would keep them when they are given back)
+        memory = mmap.mmap(-1, int(np.prod(rows)) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
         self._memory.append(memory)
         return np.frombuffer(memory, np.float32).reshape(rows)
 

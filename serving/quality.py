@@ -1,6 +1,6 @@
 """What quantising costs: perplexity of the held-out answers, and whether the model still says the same.
 
-    quality = compare(model, float32_folder, int4_folder, conversations, slots=16)
+    quality = compare(model, float32_folder, int4_folder, questions)
 
 Both exports are run by the engine that will serve them. Perplexity is that of the reference answers, fed token by token
 after their prompts; agreement is the share of greedy answers that are the same, word for word, in both.
@@ -24,13 +24,17 @@ from serving.chat import Chat
 from serving.engine import EngineFailed, Sampling, Step
 from serving.errors import BadInput, Refused
 from serving.model_folder import ModelFolder
-from serving.onnx_engine import OnnxEngine
+from serving.onnx_engine import PIECE, OnnxEngine
 from serving.onnx_session import OnnxSession, Shape
 from serving.settings import Settings
 
 #: Tokens of an answer that are generated to be compared.
-LONGEST = 64
+ANSWER = 64
+#: Tokens of a conversation that is taken, its prompt and either answer: as much as the server takes by default.
+LONGEST = 4096
 SLOTS = 16
+#: GiB of cache, so that even a large model's longest conversation fits.
+CACHE = 8.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Question:
 
     prompt: list[int]
     answer: list[int]
+
+    @property
+    def length(self) -> int:
+        """Tokens that it takes in the cache at most, with either answer."""
+        return len(self.prompt) + max(len(self.answer), ANSWER)
 
 
 @dataclass(frozen=True)
@@ -94,12 +103,12 @@ def read_questions(file: Path, chat: Chat, context: int, most: int) -> list[Ques
         except (ValueError, KeyError, IndexError, TypeError, Refused):
             findings.append(f"{file}:{number}: is no conversation that ends with an answer; prepare the file first")
             continue
-        if question.answer and len(question.prompt) + max(len(question.answer), LONGEST) <= context:
+        if question.answer and question.length <= min(context, LONGEST):
             found.append(question)
     if findings:
         raise BadInput(findings)
     if not found:
-        raise BadInput(f"{file}: no conversation in it fits {context} tokens; name another one")
+        raise BadInput(f"{file}: no conversation in it fits {min(context, LONGEST)} tokens; name another one")
     return found[:most]
 
 
@@ -112,8 +121,8 @@ def compare(
         EngineFailed: one of them does not run.
     """
     began = time.monotonic()
-    longest = max(len(each.prompt) + max(len(each.answer), LONGEST) for each in questions)
-    settings = Settings(slots=SLOTS, context=longest, threads=threads, kv_memory=8.0)
+    longest = max(each.length for each in questions)
+    settings = Settings(slots=SLOTS, context=longest, threads=threads, kv_memory=CACHE)
     losses, answers = [], []
     for folder in (reference, quantised):
         engine = OnnxEngine(dataclasses.replace(model, onnx={"it": folder}), "it", settings)
@@ -143,7 +152,8 @@ def _loss(folder: Path, questions: Sequence[Question], slots: int, context: int,
     for begin in range(0, len(ordered), slots):
         rows = ordered[begin : begin + slots]
         for row, each in enumerate(rows):
-            logits = session.prefill(row, each.prompt, 0)
+            for place in range(0, len(each.prompt), PIECE):
+                logits = session.prefill(row, each.prompt[place : place + PIECE], place)
             total += _surprise(logits[None, :], [each.answer[0]])
         for place in range(1, len(rows[0].answer)):
             rows = [each for each in rows if len(each.answer) > place]
@@ -168,7 +178,7 @@ def _answers(engine: OnnxEngine, questions: Sequence[Question]) -> list[list[int
     found: list[list[int]] = [[] for _ in questions]
     try:
         for number, each in enumerate(questions):
-            engine.submit(number, each.prompt, Sampling(max_tokens=LONGEST))
+            engine.submit(number, each.prompt, Sampling(max_tokens=ANSWER))
         left = len(questions)
         while left:
             for step in steps.get():

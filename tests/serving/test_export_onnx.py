@@ -3,7 +3,9 @@
 python -m pytest tests/serving/test_export_onnx.py
 """
 
+import fcntl
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -92,6 +94,64 @@ def test_limits_can_be_set_and_an_earlier_export_survives_a_refusal(model):
     assert "0.5 is allowed" in refused.stderr
     assert {file.name: file.read_bytes() for file in (model / "artifacts" / "onnx-int8").iterdir()} == before
     assert exports(model) == ["onnx-int8"]
+
+
+def test_of_several_precisions_all_are_published_or_none(model):
+    wreck(model)
+    limits = ("--held-out", HELD_OUT, "--questions", 24)
+    done = run(model, "--precision", "float32", "--precision", "int4", *limits)
+    assert done.returncode == 1
+    assert exports(model) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--questions", 0),
+        ("--questions", -1),
+        ("--min-agreement", 1.5),
+        ("--min-agreement", "nan"),
+        ("--max-perplexity-ratio", "nan"),
+        ("--max-perplexity-ratio", 0),
+    ],
+)
+def test_limits_that_judge_nothing_are_refused(model, option, value):
+    done = run(model, "--precision", "int4", "--held-out", HELD_OUT, option, value)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {option} ")
+    assert exports(model) == []
+
+
+def test_an_architecture_that_cannot_be_exported_is_named_in_one_line(model):
+    file = model / "artifacts" / "weights" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"architectures": ["NoSuchForCausalLM"]}))
+    done = run(model, "--precision", "float32")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: onnxruntime-genai cannot export ")
+    assert exports(model) == []
+
+
+def test_exports_of_one_model_take_turns(model):
+    artifacts = os.open(model / "artifacts", os.O_RDONLY)
+    fcntl.flock(artifacts, fcntl.LOCK_EX)
+    done = run(model, "--precision", "float32")
+    assert done.returncode == 1
+    assert "another export" in done.stderr
+    os.close(artifacts)
+
+
+def test_what_a_killed_export_left_is_put_right(model):
+    artifacts = model / "artifacts"
+    (artifacts / ".onnx-work-killed" / "int4-128").mkdir(parents=True)
+    # killed between putting an export aside and putting the new one in its place
+    (artifacts / ".onnx-int8.old").mkdir()
+    (artifacts / ".onnx-int8.old" / "model.onnx").write_bytes(b"as it was")
+    done = run(model, "--precision", "float32")
+    assert done.returncode == 0, done.stderr
+    assert exports(model) == ["onnx-float32", "onnx-int8"]
+    assert (artifacts / "onnx-int8" / "model.onnx").read_bytes() == b"as it was"
 
 
 def test_every_finding_is_told_at_once(model, tmp_path):

@@ -9,16 +9,19 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from serving.chat import Chat
-from serving.engine import EngineFailed
+from serving.engine import EngineFailed, Sampling
 from serving.model_folder import read
 from serving.onnx_engine import PIECE, OnnxEngine
+from serving.onnx_session import OnnxSession, Shape
 from serving.settings import Settings
-from tests.serving.conftest import HELD_OUT, ROOT
+from tests.serving.conftest import HELD_OUT, ROOT, make_random_model
 from tests.serving.engine_driver import driving
 
 SMALL = Settings(slots=6, context=700)
@@ -66,16 +69,54 @@ def test_a_sequence_is_the_same_alone_and_among_others(driver, prompts):
     assert driver.wait(first)[0][:24] == alone[99]
 
 
-def test_it_generates_what_transformers_generates(driver, folder, prompts):
+def by_transformers(model: Path, prompts: Iterable[list[int]]) -> list[list[int]]:
+    """Greedy answers of 24 tokens from the safetensors."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder.weights).eval()
-    for prompt in list(prompts.values())[:4]:
+    model = AutoModelForCausalLM.from_pretrained(model).eval()
+    found = []
+    for prompt in prompts:
         ids = torch.tensor([prompt])
         with torch.inference_mode():
             whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
-        assert driver.answer(prompt) == whole[0, len(prompt) :].tolist()
+        found.append(whole[0, len(prompt) :].tolist())
+    return found
+
+
+def test_it_generates_what_transformers_generates(driver, folder, prompts):
+    # the long prompt, which is read in pieces, among them
+    assert [driver.answer(prompt) for prompt in prompts.values()] == by_transformers(folder.weights, prompts.values())
+
+
+def test_a_sliding_window_is_that_of_the_model(tmp_path, prompts):
+    # Phi-3-mini-4k has one
+    model = make_random_model(tmp_path / "model", sliding_window=32)
+    export(model)
+    folder = read(model)
+    with driving(OnnxEngine(folder, "float32", SMALL)) as other:
+        found = [other.answer(prompt) for prompt in prompts.values()]
+        together = other.together(prompts)
+    assert found == by_transformers(folder.weights, prompts.values())
+    assert list(together.values()) == found
+
+
+def test_longrope_ends_where_neighbours_would_change_each_other(tmp_path, prompts):
+    # Phi-3.5 has it: rotary positions change for a whole pass once its longest row is past this length
+    width = 128 // 4 // 2
+    factors = {"short_factor": [1 + 0.05 * n for n in range(width)], "long_factor": [1.0 + 2 * n for n in range(width)]}
+    model = make_random_model(
+        tmp_path / "model",
+        original_max_position_embeddings=128,
+        rope_scaling={"type": "longrope", **factors},
+    )
+    export(model)
+    folder = read(model)
+    engine = OnnxEngine(folder, "float32", Settings(slots=6, context=2048))
+    assert engine.context == 128
+    short = {key: (prompt * 9)[: 20 * (place + 1)] for place, (key, prompt) in enumerate(prompts.items()) if place < 5}
+    with driving(engine) as other:
+        assert list(other.together(short).values()) == by_transformers(folder.weights, short.values())
 
 
 def test_a_seed_draws_the_same_whatever_else_goes_on(driver, prompts):
@@ -140,6 +181,20 @@ def test_memory_stays_flat_over_many_sequences(driver, prompts):
     assert resident() - before < 8e6
 
 
+def test_a_freed_slot_gives_its_memory_back(folder):
+    session = OnnxSession(folder.onnx["float32"], Shape(folder.onnx["float32"]), slots=3, context=512, threads=1)
+    for row in range(3):
+        session.prefill(row, list(range(400)), 0)
+    held = session.row(1)
+    assert all(part.any() for part in held)
+    around = [part.copy() for row in (0, 2) for part in session.row(row)]
+    session.release(1)
+    # memory that the system has taken back reads as zeros; the rows around it are as they were
+    assert not any(part.any() for part in held)
+    now = [part for row in (0, 2) for part in session.row(row)]
+    assert all((was == part).all() for was, part in zip(around, now, strict=True))
+
+
 def test_the_cache_keeps_to_its_memory(folder):
     token = 2 * 4 * 2 * 2 * 32
     few = OnnxEngine(folder, "float32", Settings(slots=16, context=512, kv_memory=3.5 * 512 * token / 2**30))
@@ -165,6 +220,26 @@ def test_it_dies_loudly(folder, prompts):
     engine.stop()
 
 
+def test_it_dies_with_whoever_takes_its_tokens(folder, prompts):
+    taken = []
+
+    def refuse(steps):
+        taken.append(steps)
+        raise RuntimeError("the loop is closed")
+
+    others = threading.enumerate()
+    engine = OnnxEngine(folder, "float32", SMALL)
+    engine.start(refuse)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "engine" and thread not in others]
+    engine.submit(1, prompts[0], Sampling(max_tokens=600))
+    thread.join(60)
+    assert not engine.alive
+    assert [steps[0].finish for steps in taken] == [None, "failed"]
+    with pytest.raises(EngineFailed):
+        engine.submit(2, prompts[0], Sampling(max_tokens=3))
+    engine.stop()
+
+
 def test_stopping_ends_what_is_in_work(folder, prompts):
     engine = OnnxEngine(folder, "float32", SMALL)
     with driving(engine) as running:
@@ -175,14 +250,19 @@ def test_stopping_ends_what_is_in_work(folder, prompts):
     assert not engine.alive
 
 
-@pytest.mark.parametrize("damage", ["graph", "config"])
+@pytest.mark.parametrize("damage", ["graph", "config", "shape"])
 def test_a_damaged_export_is_refused(folder, tmp_path, damage):
     broken = tmp_path / "onnx-float32"
     shutil.copytree(folder.onnx["float32"], broken)
     if damage == "graph":
         (broken / "model.onnx").write_bytes(b"no graph")
-    else:
+    elif damage == "config":
         (broken / "genai_config.json").write_text("{}")
+    else:
+        # as if the graph were another model's
+        config = json.loads((broken / "genai_config.json").read_text())
+        config["model"]["decoder"]["head_size"] = 16
+        (broken / "genai_config.json").write_text(json.dumps(config))
     model = dataclasses.replace(folder, onnx={"float32": broken})
     with pytest.raises(EngineFailed, match=str(broken)):
         OnnxEngine(model, "float32", SMALL).start(lambda steps: None)

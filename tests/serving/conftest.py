@@ -49,7 +49,16 @@ def exported_model(tiny_model, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory) -> Path:
-    """A model directory of random weights in Phi-3's shape, whose answers hardly ever end by themselves."""
+    """A model directory of random weights in Phi-3's shape, whose answers never end by themselves."""
+    return make_random_model(tmp_path_factory.mktemp("random") / "model")
+
+
+def make_random_model(target: Path, **shape: object) -> Path:
+    """Random weights in Phi-3's architecture, exported as a model directory.
+
+    Args:
+        shape: keys of Phi3Config that differ from the small default.
+    """
     import torch
     from transformers import Phi3Config, Phi3ForCausalLM
 
@@ -60,28 +69,28 @@ def random_model(tmp_path_factory) -> Path:
     recipe = load_recipe("tiny_cpu", {})
     rows = sample_rows("train.jsonl", 60)
     tokenizer = load_tokenizer(recipe.model, (message["content"] for row in rows for message in row["messages"]))
+    config = {
+        "vocab_size": -(-len(tokenizer) // 64) * 64,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "original_max_position_embeddings": 2048,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "tie_word_embeddings": False,
+    }
     torch.manual_seed(1)
-    model = Phi3ForCausalLM(
-        Phi3Config(
-            vocab_size=-(-len(tokenizer) // 64) * 64,
-            hidden_size=128,
-            intermediate_size=256,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=2048,
-            original_max_position_embeddings=2048,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            tie_word_embeddings=False,
-        )
-    )
+    model = Phi3ForCausalLM(Phi3Config(**(config | shape)))
     with torch.no_grad():
         # answers that differ from question to question
         for weight in model.model.layers.parameters():
             if weight.ndim == 2:
                 weight.mul_(8)
-    target = tmp_path_factory.mktemp("random") / "model"
+        # (the largest of hundreds of random logits is above zero)
+        model.lm_head.weight[tokenizer.all_special_ids] = 0
     export(model, tokenizer, target, recipe, {"run": "random"})
     return target

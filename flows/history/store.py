@@ -10,8 +10,9 @@ Every method takes the user first, and sees that user's conversations alone: ano
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -92,7 +93,7 @@ class History(Protocol):
         ...
 
     def rename(self, user: str, conversation: str, title: str) -> None:
-        """Give the conversation another title."""
+        """Give the conversation another title; ValueError for an empty one."""
         ...
 
     def delete(self, user: str, conversation: str) -> None:
@@ -109,29 +110,54 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def checked_user(user: str) -> str:
-    """The user's name as stores keep it; raises ValueError for an empty one."""
+def check_user(user: str) -> None:
+    """Raise ValueError for a name that could not tell users apart."""
     if not user.strip():
         raise ValueError("user: is empty; give a name")
-    return user
+    check_text("user", user)
 
 
-def checked_rating(rating: int) -> int:
-    """The rating; raises ValueError for one that is no thumb."""
+def check_text(field: str, text: str) -> None:
+    """Raise ValueError for text that no store could keep."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{field}: holds half of a surrogate pair; write the whole character") from None
+
+
+def check_rating(rating: int) -> None:
+    """Raise ValueError for a number that is no thumb."""
     if rating not in RATINGS:
         raise ValueError(f"rating {rating}: must be -1, 0 or 1")
-    return rating
 
 
-def checked_messages(messages: tuple[Message, ...]) -> None:
-    """Raise ValueError for a message that no store could give back as it was."""
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raise ValueError for a message that could not be given back as it is."""
     for message in messages:
         if message.role not in ROLES:
             raise ValueError(f"role {message.role!r}: must be one of {', '.join(ROLES)}")
-        checked_rating(message.rating)
+        check_text("content", message.content)
+        check_rating(message.rating)
+        details_json(message.details)
+
+
+def details_json(details: Mapping[str, Any]) -> str:
+    """A message's details as JSON; raises ValueError where they are none."""
+    try:
+        text = json.dumps(dict(details), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"details: are not JSON ({error})") from None
+    check_text("details", text)
+    return text
 
 
 def as_title(text: str) -> str:
-    """One line of at most TITLE characters from any text."""
+    """One line of at most TITLE characters from any text; raises ValueError for text that cannot be kept."""
+    check_text("title", text)
     line = " ".join(text.split())
     return line if len(line) <= TITLE else line[: TITLE - 1].rstrip() + "…"
+
+
+def title_of(messages: Sequence[Message]) -> str:
+    """The title that messages give a conversation which has none: their first question."""
+    return next((as_title(message.content) for message in messages if message.role == "user"), "")

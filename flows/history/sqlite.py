@@ -84,9 +84,12 @@ class SqliteHistory:
         # one for each thread that is at work: a thread that waits for the lock holds up no other
         self._idle: list[sqlite3.Connection] = []
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                # what people write is their own; SQLite gives its log the same permissions
+                path.touch(mode=0o600)
         except OSError as error:
-            raise Unavailable(f"{path}: its folder cannot be made ({error.strerror}); name another file") from None
+            raise Unavailable(f"{path}: cannot be made ({error.strerror}); name another in PHIKIT_HISTORY") from None
         with self._connection() as connection:
             self._prepare(connection)
 
@@ -190,24 +193,23 @@ class SqliteHistory:
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection that no other thread uses meanwhile; SQLite's errors become Unavailable."""
-        connection = None
         try:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._connect()
-            yield connection
+            try:
+                yield connection
+            finally:
+                # (one that could not even roll back is of no use any more)
+                if connection.in_transaction:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
         except sqlite3.Error as error:
-            if connection is not None:
-                connection.close()
             name = getattr(error, "sqlite_errorname", "")
             reason = REASONS.get("_".join(name.split("_")[:2]), f"cannot be used ({error})")
             raise Unavailable(f"{self._path}: {reason}") from error
-        except BaseException:
-            self._idle.append(connection)
-            raise
-        else:
-            self._idle.append(connection)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)

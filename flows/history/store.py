@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 ROLES = ("system", "user", "assistant")
+#: Whose conversations they are where nobody logs in.
+NOBODY = "local"
 #: Thumbs down, none, thumbs up.
 RATINGS = (-1, 0, 1)
 #: Characters of a title; a longer one is cut, and so is the question that becomes one.

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,37 @@ PAGE = 200
 Turn = dict[str, str]
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """A question with its answer, under the system text that held then."""
+
+    system: str
+    question: str
+    answer: Message
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer came to its end: `stopped` among its details says that it did not."""
+        return not self.answer.details.get("stopped")
+
+
 def chats(history: History, user: str) -> Iterator[dict[str, list[Turn]]]:
     """Each of the user's conversations as a line {"messages": [...]}, the last changed first.
 
     Turns alternate and end with an answer: questions without one are left out. A conversation ends before an answer
-    that got a thumb down, and where its system text changes. Of several that say the same one is given.
+    that got a thumb down or was broken off, and where its system text changes. What several say alike is given once.
     """
     seen: set[tuple[str, ...]] = set()
     for messages in _conversations(history, user):
-        turns = [turn for turn, _ in _turns(messages, until_disliked=True)]
+        exchanges = _exchanges(messages)
+        good = 0
+        for exchange in exchanges:
+            if exchange.answer.rating < 0 or not exchange.whole or exchange.system != exchanges[0].system:
+                break
+            good += 1
+        turns = _prompt(exchanges[:good])
         identity = tuple(" ".join(turn["content"].split()) for turn in turns)
-        if any(turn["role"] == "assistant" for turn in turns) and identity not in seen:
+        if good and identity not in seen:
             seen.add(identity)
             yield {"messages": turns}
 
@@ -47,20 +68,20 @@ def preferences(history: History, user: str) -> Iterator[dict[str, list[Turn]]]:
     def pair(prompt: str, chosen: str, rejected: str) -> Iterator[dict[str, list[Turn]]]:
         if chosen.strip() != rejected.strip() and (prompt, chosen, rejected) not in given:
             given.add((prompt, chosen, rejected))
-            answers = {"chosen": [_answer(chosen)], "rejected": [_answer(rejected)]}
+            answers = {"chosen": [_turn("assistant", chosen)], "rejected": [_turn("assistant", rejected)]}
             yield {"prompt": json.loads(prompt), **answers}
 
     for messages in _conversations(history, user):
-        turns = _turns(messages)
-        for number, (turn, message) in enumerate(turns):
-            if turn["role"] != "assistant":
+        exchanges = _exchanges(messages)
+        for number, exchange in enumerate(exchanges):
+            if not exchange.whole:
                 continue
-            prompt = json.dumps([turn for turn, _ in turns[:number]], ensure_ascii=False)
-            others = _alternatives(message)
-            if message.details.get("preferred") is True:
+            prompt = json.dumps(_prompt(exchanges[: number + 1])[:-1], ensure_ascii=False)
+            answer, others = exchange.answer, _alternatives(exchange.answer)
+            if answer.details.get("preferred") is True:
                 for content, _ in others:
-                    yield from pair(prompt, message.content, content)
-            for content, rating in [(message.content, message.rating), *others]:
+                    yield from pair(prompt, answer.content, content)
+            for content, rating in [(answer.content, answer.rating), *others]:
                 if rating in (-1, 1):
                     rated.setdefault(prompt, ([], []))[rating < 0].append(content)
     for prompt, (liked, disliked) in rated.items():
@@ -99,35 +120,35 @@ def _conversations(history: History, user: str) -> Iterator[list[Message]]:
         before = page[-1].updated
 
 
-def _turns(messages: list[Message], until_disliked: bool = False) -> list[tuple[Turn, Message]]:
-    """Messages that a model can learn from: one system text or none, then questions, each with its answer."""
-    turns: list[tuple[Turn, Message]] = []
-    question: Message | None = None
+def _exchanges(messages: list[Message]) -> list[Exchange]:
+    """The questions that were answered, in order; what was asked again before an answer came counts once."""
+    exchanges, system, question = [], "", ""
     for message in messages:
         if not message.content.strip():
             continue
         if message.role == "system":
-            if any(turn["role"] != "system" for turn, _ in turns):
-                if message.content != turns[0][0]["content"]:
-                    break
-            else:
-                turns = [_turn(message)]
+            system = message.content
         elif message.role == "user":
-            question = message
-        elif question is not None:
-            if until_disliked and message.rating < 0:
-                break
-            turns += [_turn(question), _turn(message)]
-            question = None
+            question = message.content
+        elif question:
+            # an answer may say itself which system text it was made under
+            exchanges.append(Exchange(str(message.details.get("system", system)), question, message))
+            question = ""
+    return exchanges
+
+
+def _prompt(exchanges: list[Exchange]) -> list[Turn]:
+    """What was said up to the last answer, under the last one's system text."""
+    turns = []
+    if exchanges and exchanges[-1].system.strip():
+        turns.append(_turn("system", exchanges[-1].system))
+    for exchange in exchanges:
+        turns += [_turn("user", exchange.question), _turn("assistant", exchange.answer.content)]
     return turns
 
 
-def _turn(message: Message) -> tuple[Turn, Message]:
-    return {"role": message.role, "content": message.content}, message
-
-
-def _answer(content: str) -> Turn:
-    return {"role": "assistant", "content": content}
+def _turn(role: str, content: str) -> Turn:
+    return {"role": role, "content": content}
 
 
 def _alternatives(message: Message) -> list[tuple[str, int]]:

@@ -38,8 +38,9 @@ class Message:
     """One message as it is kept.
 
     `created` is in seconds since 1970. `rating` is the thumb: -1, 0 or 1. `details` says how an answer came about, as
-    JSON: `model`, `temperature`, `max_tokens`; `alternatives`, other answers to the same question, each with `content`
-    and, if it is known, `model`; `preferred`: true once a person chose this answer over its alternatives.
+    JSON: `model`, `temperature`, `max_tokens`; `system`, its system text where that is not the conversation's own;
+    `stopped`: true when it was broken off; `alternatives`, other answers to the same question, each with `content` and,
+    if they are known, `model` and `rating`; `preferred`: true once a person chose this answer over its alternatives.
     """
 
     id: str

@@ -91,20 +91,22 @@ def burst(port: int, ask: Client, prompts: Sequence[str], clients: int, tokens: 
     lock = threading.Lock()
 
     def work() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
         while True:
             with lock:
                 if not pending:
                     break
                 prompt = pending.pop()
+            # one for each request: llama.cpp closes it after a stream, without a word
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
             try:
                 result = ask(connection, prompt, tokens)
             except (OSError, http.client.HTTPException) as error:
                 result = Answered(0, 0, 0, 0)
                 broken.append(repr(error))
+            finally:
+                connection.close()
             with lock:
                 answered.append(result)
-        connection.close()
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
     began = time.perf_counter()

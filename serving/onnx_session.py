@@ -83,6 +83,8 @@ class OnnxSession:
         # passes differ in shape all the time: patterns planned for one would hold memory for each
         options.enable_mem_pattern = False
         options.log_severity_level = 3
+        # between two passes its threads give the cores to whoever sends the tokens out
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]

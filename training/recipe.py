@@ -91,6 +91,10 @@ class EvaluationConfig:
         default=64, metadata={"help": "Held-out questions asked before and after; the first ones of the eval file."}
     )
     eval_max_new_tokens: int = field(default=128, metadata={"help": "Longest answer, in tokens."})
+    save_base: bool = field(
+        default=False,
+        metadata={"help": "Keep the model as it was before, too, as <run>/base: an MLflow model like the tuned one."},
+    )
 
 
 @dataclass(frozen=True)
@@ -197,6 +201,8 @@ def _findings(values: dict[str, Any], parser: Any, where: str) -> list[str]:
             findings.append(f"{where}: {key}: quantised weights cannot be trained; add use_peft: true")
         if values.get(key) and values.get("model_name_or_path") == TINY:
             findings.append(f"{where}: {key}: {TINY} is built on the spot, in full precision; choose another model")
+        elif values.get(key) and values.get("save_base"):
+            findings.append(f"{where}: save_base: weights that are loaded quantised cannot be kept; leave it out")
     return findings
 
 

@@ -53,6 +53,7 @@ class Run:
         tracker = self.begin_tracking(model)
         try:
             before = self.ask_before(model, tokenizer, held_out)
+            self.keep_base(model, tokenizer)
             tracker.log({f"before/{name}": value for name, value in before.metrics().items()})
             trainer = self.train(model, tokenizer, encoded, tracker, stop)
             if stop.stopped:
@@ -107,7 +108,8 @@ class Run:
         copies = (self.recipe.sft.save_total_limit or 2) + 1
         # the export stands twice for a moment: beside, then in place; quantised weights are exported in half precision
         exported = max(need.weights, 2 * parameter_count(model))
-        require_space(self.run.path, copies * checkpoint + 2 * exported - self.run.size(), "this run")
+        exports = 3 if self.recipe.evaluation.save_base else 2
+        require_space(self.run.path, copies * checkpoint + exports * exported - self.run.size(), "this run")
         available = available_memory()
         if available and need.total > available:
             print(
@@ -143,6 +145,17 @@ class Run:
         before = self.ask(model, tokenizer, held_out, "asking the base model")
         write_json(self.run.before, asdict(before))
         return before
+
+    def keep_base(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Export the model as it is before training, where the recipe asks for it and no earlier start did."""
+        from export import export
+
+        target = self.run.path / "base"
+        if self.recipe.evaluation.save_base and not target.exists():
+            cached = model.config.use_cache
+            export(model, tokenizer, target, self.recipe, {**self.facts, "base": True})
+            # the export's setting is for generating
+            model.config.use_cache = cached
 
     def ask(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, held_out: Dataset, what: str

@@ -4,6 +4,7 @@ python -m pytest tests/training/test_export.py
 """
 
 import dataclasses
+import html
 import json
 import re
 import sys
@@ -174,6 +175,19 @@ def test_exported_run_answers_as_its_own_model(finished, questions):
     first = json.loads(finished.program.held_out.read_text().splitlines()[0])["messages"]
     (answer,) = tuned.predict(rows([first[:-1]]), params={"max_new_tokens": SHORT["eval_max_new_tokens"]})
     assert f"<td>{answer}</td>" in (finished.folder / "report.html").read_text().replace(' class="match"', "")
+
+
+def test_the_base_model_is_kept_beside_it(finished):
+    import mlflow
+
+    held_out = [json.loads(line)["messages"] for line in finished.program.held_out.read_text().splitlines()]
+    params = {"max_new_tokens": SHORT["eval_max_new_tokens"]}
+    base = mlflow.pyfunc.load_model(str(finished.folder / "base")).predict(rows([held_out[0][:-1]]), params=params)
+    tuned = mlflow.pyfunc.load_model(str(finished.model)).predict(rows([held_out[0][:-1]]), params=params)
+    report = html.unescape((finished.folder / "report.html").read_text())
+    assert base != tuned
+    assert base[0].strip() in report
+    assert yaml.safe_load((finished.folder / "base" / "MLmodel").read_text())["metadata"]["base"] == "True"
 
 
 def test_params_change_the_answer(loaded, questions):

@@ -193,6 +193,8 @@ def test_wrong_value(key, value, words):
 def test_quantised_tiny_is_refused_before_it_is_trained():
     (line,) = problems({"load_in_4bit": True, "use_peft": True})
     assert line.startswith("load_in_4bit: tiny is built on the spot")
+    (line,) = problems({"load_in_4bit": True, "use_peft": True, "model_name_or_path": "other", "save_base": True})
+    assert line.startswith("save_base: weights that are loaded quantised cannot be kept")
 
 
 def test_numbers_as_texts_are_read():

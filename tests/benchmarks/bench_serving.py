@@ -87,9 +87,10 @@ weights, folder = Path(sys.argv[1]), Path(sys.argv[2])
 Tokenizer.from_file(str(weights / "tokenizer.json"))
 session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 feed = {"input_ids": numpy.ones((1, 4), "int64"), "attention_mask": numpy.ones((1, 4), "int64")}
+shape = json.loads((folder / "genai_config.json").read_text())["model"]["decoder"]
 for value in session.get_inputs():
     if value.name not in feed:
-        feed[value.name] = numpy.zeros((1, value.shape[1], 0, value.shape[3]), "float32")
+        feed[value.name] = numpy.zeros((1, shape["num_key_value_heads"], 0, shape["head_size"]), "float32")
 session.run(["logits"], feed)
 """,
     "transformers": """

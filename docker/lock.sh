@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write docker/{runtime,dev,azure,test}.lock anew from pyproject.toml:  docker/lock.sh [--upgrade]  (make lock)
+# Write docker/{runtime,dev,azure,test,chat}.lock anew from pyproject.toml:  docker/lock.sh [--upgrade]  (make lock)
 #
 # Every version with the hashes of all its files, for every platform and Python 3.11 or newer. A version that is locked
 # already stays unless pyproject.toml excludes it or --upgrade is given. torch is not in these: docker/torch-*.lock are
@@ -32,6 +32,8 @@ compile docker/dev.lock pyproject.toml --group pyproject.toml:dev --constraint d
 both=(--constraint docker/runtime.lock --constraint docker/dev.lock)
 compile docker/azure.lock --group pyproject.toml:azure "${both[@]}" "$@"
 compile docker/test.lock --group pyproject.toml:test "${both[@]}" --constraint docker/azure.lock "$@"
+# an environment of its own, locked by itself
+compile docker/chat.lock --group pyproject.toml:chat "$@"
 
 # the image says which lock it was made from
 digest="$(sha256sum docker/runtime.lock | cut -c1-64)"

@@ -1,0 +1,278 @@
+"""What happens on the page: each event asks Talk (talk.py), and each View that comes back is put on the page (show.py).
+
+connect(blocks, parts, talk, settings)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+
+from flows.history import NotFound, Unavailable
+from flows.page import model_card
+from flows.page.conversation import Options, View, system_of
+from flows.page.layout import Parts
+from flows.page.settings import Settings
+from flows.page.show import Show, Update, user, warning
+from flows.page.talk import GONE, Talk
+
+RATINGS = {True: 1, False: -1}
+
+
+def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, settings: Settings) -> None:
+    """Give every part of the page its events."""
+    events = Events(parts, talk, settings)
+    shown = [
+        parts.conversation, parts.chat, parts.base, parts.choice, parts.alert, parts.again, parts.message,
+        parts.listing, parts.more, parts.title, parts.system, parts.card,
+    ]  # fmt: skip
+    place = [parts.conversation, parts.pages, parts.search]
+    # nobody else calls these; no wheel is shown over what is being read
+    common = {"outputs": shown, "show_progress": "hidden", "api_visibility": "private"}
+    asking = {**common, "concurrency_limit": None, "trigger_mode": "once"}
+    answers = [
+        parts.message.submit(events.ask, [parts.message, *place, *parts.options], **asking),
+        parts.chat.example_select(events.example, [*place, *parts.options], **asking),
+        parts.chat.retry(events.retry, [*place, *parts.options], **asking),
+        parts.again.click(events.again, [*place, *parts.options], **asking),
+        parts.chat.edit(events.edit, [*place, *parts.options], **asking),
+    ]
+    # an answer that is left is broken off; what has come of it is kept
+    leaving = {**common, "cancels": answers}
+    parts.listing.input(events.open, [parts.listing, parts.pages, parts.search], **leaving)
+    parts.new.click(events.new, [parts.pages, parts.search], **leaving)
+    confirm = "(id, ...rest) => [id && confirm('Delete this conversation for good?') ? id : '', ...rest]"
+    parts.delete.click(events.delete, place, js=confirm, **leaving)
+    parts.message.stop(events.stop, queue=False, show_progress="hidden", api_visibility="private")
+    quick = {**common, "queue": False}
+    parts.search.change(events.search, place, **{**quick, "trigger_mode": "always_last"})
+    parts.more.click(events.more, place, **{**quick, "outputs": [*shown, parts.pages]})
+    parts.title.submit(events.rename, [parts.title, *place], **quick)
+    parts.chat.like(events.rate, place, **quick)
+    parts.better_tuned.click(events.prefer_tuned, place, **quick)
+    parts.better_base.click(events.prefer_base, place, **quick)
+    hidden = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    parts.compare.change(lambda on: gr.Column(visible=on), parts.compare, parts.base_column, **hidden)
+    parts.formatted.change(
+        lambda on: [gr.Chatbot(render_markdown=on)] * 2, parts.formatted, [parts.chat, parts.base], **hidden
+    )
+    # these stay in the browser
+    parts.theme.click(None, js="() => phikitTheme('toggle')")
+    parts.conversation.change(None, parts.conversation, js="(id) => phikitAddress(id)")
+    blocks.load(None, js="() => phikitTheme()")
+    blocks.load(events.load, [parts.pages], **quick)
+    blocks.queue(default_concurrency_limit=None, api_open=False)
+
+
+class Events:
+    """The page's events over what all of them need."""
+
+    def __init__(self, parts: Parts, talk: Talk, settings: Settings) -> None:
+        self._parts = parts
+        self._talk = talk
+        self._show = Show(parts, talk.history)
+        self._settings = settings
+
+    # --- answers, as they come ---
+
+    async def ask(
+        self,
+        text: str,
+        conversation: str,
+        pages: int,
+        search: str,
+        system: str,
+        temperature: float,
+        tokens: float,
+        compare: bool,
+        request: gr.Request,
+    ) -> AsyncGenerator[Update]:
+        """A message was sent."""
+        views = self._talk.ask(
+            user(request), tab(request), conversation, text or "", options(system, temperature, tokens, compare)
+        )
+        async with aclosing(self._show.pictures(views, request, pages, search, clear=True)) as updates:
+            async for update in updates:
+                yield update
+
+    async def example(
+        self,
+        conversation: str,
+        pages: int,
+        search: str,
+        system: str,
+        temperature: float,
+        tokens: float,
+        compare: bool,
+        request: gr.Request,
+        chosen: gr.SelectData,
+    ) -> AsyncGenerator[Update]:
+        """An example was chosen on an empty page."""
+        text = chosen.value["text"]
+        views = self._talk.ask(
+            user(request), tab(request), conversation, text, options(system, temperature, tokens, compare)
+        )
+        async with aclosing(self._show.pictures(views, request, pages, search)) as updates:
+            async for update in updates:
+                yield update
+
+    async def retry(
+        self,
+        conversation: str,
+        pages: int,
+        search: str,
+        system: str,
+        temperature: float,
+        tokens: float,
+        compare: bool,
+        request: gr.Request,
+        place: gr.RetryData,
+    ) -> AsyncGenerator[Update]:
+        """Another answer was asked for."""
+        views = self._talk.retry(
+            user(request), tab(request), conversation, place_of(place), options(system, temperature, tokens, compare)
+        )
+        async with aclosing(self._show.pictures(views, request, pages, search)) as updates:
+            async for update in updates:
+                yield update
+
+    async def again(
+        self,
+        conversation: str,
+        pages: int,
+        search: str,
+        system: str,
+        temperature: float,
+        tokens: float,
+        compare: bool,
+        request: gr.Request,
+    ) -> AsyncGenerator[Update]:
+        """The last question, once more: its answer has failed."""
+        last = 2**31
+        views = self._talk.retry(
+            user(request), tab(request), conversation, last, options(system, temperature, tokens, compare)
+        )
+        async with aclosing(self._show.pictures(views, request, pages, search)) as updates:
+            async for update in updates:
+                yield update
+
+    async def edit(
+        self,
+        conversation: str,
+        pages: int,
+        search: str,
+        system: str,
+        temperature: float,
+        tokens: float,
+        compare: bool,
+        request: gr.Request,
+        change: gr.EditData,
+    ) -> AsyncGenerator[Update]:
+        """A question was put in other words."""
+        views = self._talk.edit(
+            user(request),
+            tab(request),
+            conversation,
+            place_of(change),
+            change.value,
+            options(system, temperature, tokens, compare),
+        )
+        async with aclosing(self._show.pictures(views, request, pages, search)) as updates:
+            async for update in updates:
+                yield update
+
+    def stop(self, request: gr.Request) -> None:
+        """Enough of this answer."""
+        self._talk.stop(tab(request))
+
+    # --- conversations ---
+
+    async def load(self, pages: int, request: gr.Request) -> Update:
+        """The page was opened, perhaps with a conversation in its address."""
+        view = await self._talk.open(user(request), request.query_params.get("conversation", ""))
+        update = await self._show.everything(view.change(listed=True), request, pages, "")
+        # (the newest run may be another by now)
+        card = await asyncio.to_thread(model_card.read, self._settings.run)
+        return {**update, self._parts.card: model_card.as_html(card)}
+
+    async def open(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
+        """A conversation was chosen from the list."""
+        view = await self._talk.open(user(request), conversation)
+        update = await self._show.everything(view.change(listed=True), request, pages, search)
+        return {**update, self._parts.system: system_of(view.messages)}
+
+    async def new(self, pages: int, search: str, request: gr.Request) -> Update:
+        """An empty page was asked for."""
+        return await self._show.everything(View(listed=True), request, pages, search)
+
+    async def delete(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
+        """This conversation is to go; the browser has asked whether it really is."""
+        if not conversation:
+            return {self._parts.alert: ""}
+        alert = await self._store(self._talk.history.delete, user(request), conversation)
+        if alert:
+            return {self._parts.alert: warning(alert)}
+        return await self._show.everything(View(listed=True), request, pages, search)
+
+    async def rename(self, title: str, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
+        """This conversation has another title."""
+        if not conversation or not title.strip():
+            return {self._parts.alert: warning("Open a conversation and give it a title.")}
+        alert = await self._store(self._talk.history.rename, user(request), conversation, title)
+        return {self._parts.alert: warning(alert), **await self._show.listing(conversation, request, pages, search)}
+
+    async def search(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
+        """Other words were searched for."""
+        return await self._show.listing(conversation, request, pages, search)
+
+    async def more(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
+        """More of the list."""
+        return {
+            self._parts.pages: pages + 1,
+            **await self._show.listing(conversation, request, pages + 1, search),
+        }
+
+    async def rate(self, conversation: str, pages: int, search: str, request: gr.Request, thumb: gr.LikeData) -> Update:
+        """A thumb was set, or taken back."""
+        rating = RATINGS.get(thumb.liked, 0) if isinstance(thumb.liked, bool) else 0
+        view = await self._talk.rate(user(request), conversation, place_of(thumb), rating)
+        return await self._show.everything(view, request, pages, search)
+
+    async def prefer_tuned(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
+        """The left one of two answers was the better one."""
+        view = await self._talk.prefer(user(request), conversation, base=False)
+        return await self._show.everything(view, request, pages, search)
+
+    async def prefer_base(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
+        """The right one was."""
+        view = await self._talk.prefer(user(request), conversation, base=True)
+        return await self._show.everything(view, request, pages, search)
+
+    async def _store(self, action: Any, *arguments: Any) -> str:
+        """One step of the store; what went wrong, in words."""
+        try:
+            await asyncio.to_thread(action, *arguments)
+        except NotFound:
+            return GONE
+        except (Unavailable, ValueError) as error:
+            return str(error)
+        return ""
+
+
+def options(system: str | None, temperature: float, tokens: float, compare: bool) -> Options:
+    """How to answer, of what the settings below the conversation hold (an untouched box holds nothing)."""
+    return Options(system or "", float(temperature), int(tokens), bool(compare))
+
+
+def tab(request: gr.Request) -> str:
+    """Which open page this is."""
+    return request.session_hash or ""
+
+
+def place_of(event: Any) -> int:
+    """The message's place on the page."""
+    return event.index[0] if isinstance(event.index, list | tuple) else int(event.index)

@@ -1,0 +1,83 @@
+"""What every request to the page passes: the login, if there is one, and the headers that keep a browser on this host.
+
+    app.add_middleware(Guard, logins={"ada": "a long password"})
+
+HTTP's own login (Basic): the browser asks for name and password and sends them along; nothing is kept on either side.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: The one user where there is no login.
+LOCAL = "local"
+#: Whoever looks after the container asks these, and has no password.
+OPEN_PATHS = frozenset({"/health", "/ready"})
+#: Nothing is loaded from or sent to another host, whatever stands in a message or a library's page. Gradio's own page
+#: holds its settings in a script of its own and makes functions of its events' texts.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+class Guard:
+    """The application behind its login. Plain ASGI, so that answers are streamed through."""
+
+    def __init__(self, app: ASGIApp, logins: Mapping[str, str]) -> None:
+        self._app = app
+        self._logins = {name.encode(): password.encode() for name, password in logins.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; other ASGI events pass, and so do no websockets."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        user = self._user(Headers(scope=scope).get("authorization", ""))
+        if user is None and scope["path"] not in OPEN_PATHS:
+            refusal = PlainTextResponse("A name and a password are needed here.\n", 401)
+            # (the charset says how to send what is not ASCII)
+            refusal.headers["WWW-Authenticate"] = 'Basic realm="phikit", charset="UTF-8"'
+            await refusal(scope, receive, answer)
+            return
+        scope.setdefault("state", {})["user"] = user
+        await self._app(scope, receive, answer)
+
+    def _user(self, authorization: str) -> str | None:
+        """Who asks; None: somebody with no or a wrong password."""
+        if not self._logins:
+            return LOCAL
+        scheme, _, told = authorization.partition(" ")
+        try:
+            name, _, password = base64.b64decode(told.strip(), validate=True).partition(b":")
+        except (binascii.Error, ValueError):
+            return None
+        # a name that is not known takes as long as one that is
+        right = hmac.compare_digest(password, self._logins.get(name, b"\0"))
+        return name.decode() if scheme.lower() == "basic" and right and name in self._logins else None
+
+
+def user_of(request: HTTPConnection) -> str:
+    """Who asks, as the guard found it."""
+    return request.scope["state"]["user"]

@@ -1,0 +1,41 @@
+// What the chat page does in the browser by itself: Escape, light and dark, the address, and messages as they were written.
+
+// Escape ends the answer that is coming
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.querySelector("#message button.stop-button")?.click();
+});
+
+function phikitTheme(choice) {
+  const kept = localStorage.getItem("phikit-theme");
+  if (choice !== "toggle" && !kept) return;
+  const dark = choice === "toggle" ? !document.body.classList.contains("dark") : kept === "dark";
+  document.body.classList.toggle("dark", dark);
+  localStorage.setItem("phikit-theme", dark ? "dark" : "light");
+}
+
+// the address names the conversation, so that a reload opens it again
+function phikitAddress(conversation) {
+  const query = new URLSearchParams(location.search);
+  if ((query.get("conversation") ?? "") === conversation) return;
+  if (conversation) query.set("conversation", conversation);
+  else query.delete("conversation");
+  history.replaceState(null, "", `${location.pathname}${query.size ? "?" : ""}${query}`);
+}
+
+// Messages come with < and & escaped (conversation.py): Gradio puts them on the page as HTML. Whoever copies or edits one
+// gets what was written.
+const written = (text) => text.replaceAll("&lt;", "<").replaceAll("&amp;", "&");
+
+if (navigator.clipboard) {
+  const write = navigator.clipboard.writeText.bind(navigator.clipboard);
+  navigator.clipboard.writeText = (text) => write(written(text));
+}
+
+new MutationObserver((changes) => {
+  for (const node of changes.flatMap((change) => [...change.addedNodes])) {
+    const box = node.matches?.("textarea.edit-textarea") ? node : node.querySelector?.("textarea.edit-textarea");
+    if (!box || box.value === written(box.value)) continue;
+    box.value = written(box.value);
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+}).observe(document, { childList: true, subtree: true });

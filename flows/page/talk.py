@@ -1,0 +1,225 @@
+"""A conversation as it goes on: asked, streamed, stopped, tried again, edited, rated, compared; kept at every step.
+
+    talk = Talk(history, flow)
+    async for view in talk.ask("local", "tab-1", "", "Who founded Microsoft?", Options()):
+        print(view.partial)
+
+Knows nothing of the page: each step is a View (conversation.py). The store is asked in threads, for it may wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
+from typing import Any
+
+from flows.history import History, Message, NotFound, Unavailable, new_id
+from flows.page.conversation import (
+    Options,
+    Refused,
+    View,
+    alternative,
+    checked,
+    question_before,
+    shown,
+    system_of,
+    turns,
+)
+from flows.page.flow_client import Flow, FlowError, Question
+
+#: Seconds between two pictures of an answer that is coming; the first piece is shown at once.
+PACE = 0.05
+GONE = "This conversation is no longer there; it was deleted, perhaps in another tab."
+TUNED, BASE = "tuned", "base"
+
+
+class Stream:
+    """One model's answer while it comes."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.error = ""
+        self.ended = False
+
+
+class Talk:
+    """What every open page shares: the store, the flow, and who is waiting for an answer."""
+
+    def __init__(self, history: History, flow: Flow) -> None:
+        self.history = history
+        self._flow = flow
+        self._stops: dict[str, Callable[[], None]] = {}
+
+    async def open(self, user: str, conversation: str) -> View:
+        """The conversation as it is kept; an empty page for an empty id."""
+        if not conversation:
+            return View()
+        try:
+            return View(conversation, await self._do(self.history.open, user, conversation))
+        except Refused as refused:
+            return View(alert=str(refused), listed=True)
+
+    async def ask(self, user: str, tab: str, conversation: str, text: str, options: Options) -> AsyncGenerator[View]:
+        """Keep the question, then stream its answer; a first question begins a conversation."""
+        view = await self.open(user, conversation)
+        try:
+            question = Message(new_id(), "user", checked(text), time.time())
+            begun: list[Message] = []
+            if not view.conversation:
+                view = view.change(conversation=await self._do(self.history.start, user), listed=True)
+                if options.system.strip():
+                    begun = [Message(new_id(), "system", options.system.strip(), time.time())]
+            await self._do(self.history.append, user, view.conversation, *begun, question)
+        except Refused as refused:
+            yield view.change(alert=str(refused))
+            return
+        view = view.change(messages=[*view.messages, *begun, question], alert="")
+        async with contextlib.aclosing(self._answer(user, tab, view, options)) as steps:
+            async for step in steps:
+                yield step
+
+    async def retry(self, user: str, tab: str, conversation: str, index: int, options: Options) -> AsyncGenerator[View]:
+        """Ask the question at or before a place on the page again; what followed it is taken away."""
+        view = await self.open(user, conversation)
+        try:
+            question, follower = question_before(view.messages, index)
+            if follower:
+                await self._do(self.history.truncate, user, conversation, follower.id)
+        except Refused as refused:
+            yield view.change(alert=view.alert or str(refused))
+            return
+        kept = view.messages[: view.messages.index(question) + 1]
+        async with contextlib.aclosing(self._answer(user, tab, view.change(messages=kept), options)) as steps:
+            async for step in steps:
+                yield step
+
+    async def edit(
+        self, user: str, tab: str, conversation: str, index: int, text: str, options: Options
+    ) -> AsyncGenerator[View]:
+        """Ask the question at a place on the page in other words; it and all after it are taken away."""
+        view = await self.open(user, conversation)
+        try:
+            checked(text)
+            question, _ = question_before(view.messages, index)
+            await self._do(self.history.truncate, user, conversation, question.id)
+        except Refused as refused:
+            yield view.change(alert=view.alert or str(refused))
+            return
+        async with contextlib.aclosing(self.ask(user, tab, conversation, text, options)) as steps:
+            async for step in steps:
+                yield step
+
+    def stop(self, tab: str) -> None:
+        """End the answer that a tab is waiting for; what has come of it is kept."""
+        if stop := self._stops.get(tab):
+            stop()
+
+    async def rate(self, user: str, conversation: str, index: int, rating: int) -> View:
+        """Set the thumb of the answer at a place on the page."""
+        view = await self.open(user, conversation)
+        try:
+            visible = shown(view.messages)
+            if not 0 <= index < len(visible):
+                raise Refused(GONE)
+            await self._do(self.history.rate, user, conversation, visible[index].id, rating)
+        except Refused as refused:
+            return view.change(alert=view.alert or str(refused))
+        return await self.open(user, conversation)
+
+    async def prefer(self, user: str, conversation: str, base: bool) -> View:
+        """Let the conversation go on with the better one of the last two answers; the other stays beside it."""
+        view = await self.open(user, conversation)
+        last = view.messages[-1] if view.messages else None
+        other = alternative(last) if last else None
+        if not last or not other:
+            return view.change(alert=view.alert or "There are no two answers to choose from.")
+        chosen = replace(last, id=new_id(), details={**last.details, "preferred": True})
+        if base:
+            mine = {"content": last.content, "model": last.details.get("model", TUNED)}
+            details = {**chosen.details, "model": other.get("model", BASE), "alternatives": [mine]}
+            chosen = replace(chosen, content=other["content"], details=details)
+        try:
+            await self._do(self.history.truncate, user, conversation, last.id)
+            await self._do(self.history.append, user, conversation, chosen)
+        except Refused as refused:
+            return view.change(alert=str(refused))
+        return await self.open(user, conversation)
+
+    async def _answer(self, user: str, tab: str, view: View, options: Options) -> AsyncGenerator[View]:
+        """Stream the answer to the last question of the view, and keep it, however it ends."""
+        *before, question = view.messages
+        system = options.system.strip() or system_of(before)
+        asked = Question(
+            question.content, turns(before), system, TUNED, float(options.temperature), int(options.max_tokens)
+        )
+        streams = {name: Stream() for name in ((TUNED, BASE) if options.compare else (TUNED,))}
+        changed, stopped = asyncio.Event(), asyncio.Event()
+        self._stops[tab] = stop = lambda: (stopped.set(), changed.set())
+        tasks = [
+            asyncio.create_task(self._read(replace(asked, model=name), stream, changed))
+            for name, stream in streams.items()
+        ]
+        tuned, base = streams[TUNED], streams.get(BASE)
+        view = view.change(busy=True, partial="", partial_base="" if base else None)
+        kept: Message | None = None
+        try:
+            yield view
+            while not stopped.is_set() and not all(stream.ended for stream in streams.values()):
+                await changed.wait()
+                changed.clear()
+                yield view.change(partial=tuned.text, partial_base=base.text if base else None)
+                if not all(stream.ended for stream in streams.values()):
+                    # (a stop need not wait for the next picture)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(stopped.wait(), PACE)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if self._stops.get(tab) is stop:
+                del self._stops[tab]
+            details = {"model": TUNED, "temperature": asked.temperature, "max_tokens": asked.max_tokens}
+            details |= {"system": system} if system != system_of(view.messages) else {}
+            details |= {} if tuned.ended and not tuned.error else {"stopped": True}
+            details |= {"alternatives": [{"model": BASE, "content": base.text}]} if base and base.text else {}
+            if tuned.text:
+                kept = Message(new_id(), "assistant", tuned.text, time.time(), details=details)
+            failed = await asyncio.shield(self._keep(user, view.conversation, kept))
+        view = view.change(busy=False, partial=None, partial_base=None, listed=True)
+        error = failed or tuned.error or (f"The base model: {base.error}" if base and base.error else "")
+        if not error and not kept and not stopped.is_set():
+            error = "The model answered with nothing. Ask in other words, or try again."
+        messages = [*view.messages, *([kept] if kept else [])]
+        yield view.change(messages=messages, alert=error, again=bool(error) or not kept)
+
+    async def _keep(self, user: str, conversation: str, message: Message | None) -> str:
+        """Keep an answer; what kept it from being kept is said, for the answer itself is on the page already."""
+        if not message:
+            return ""
+        try:
+            await self._do(self.history.append, user, conversation, message)
+        except Refused as refused:
+            return str(refused)
+        return ""
+
+    async def _read(self, question: Question, stream: Stream, changed: asyncio.Event) -> None:
+        try:
+            async for piece in self._flow.ask(question):
+                stream.text += piece
+                changed.set()
+        except FlowError as error:
+            stream.error = str(error)
+        finally:
+            stream.ended = True
+            changed.set()
+
+    async def _do(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        """One step of the store, in a thread; what goes wrong is a Refused."""
+        try:
+            return await asyncio.to_thread(action, *arguments)
+        except NotFound:
+            raise Refused(GONE) from None
+        except (Unavailable, ValueError) as error:
+            raise Refused(f"The conversation cannot be kept or read now: {error}") from None

@@ -110,7 +110,8 @@ class CosmosHistory:
         """See History."""
         check_user(user)
         check_text("search", search)
-        query, parameters = "SELECT c.id, c.title, c.updated, c.length FROM c WHERE c.user = @user", {"@user": user}
+        query = f"SELECT TOP {max(0, int(limit))} c.id, c.title, c.updated, c.length FROM c WHERE c.user = @user"
+        parameters: dict[str, Any] = {"@user": user}
         if before is not None:
             query += " AND c.updated < @before"
             parameters["@before"] = before
@@ -120,7 +121,7 @@ class CosmosHistory:
                 " OR EXISTS (SELECT VALUE m FROM m IN c.messages WHERE CONTAINS(LOWER(m.content), @search)))"
             )
             parameters["@search"] = search.strip().lower()
-        query += f" ORDER BY c.updated DESC OFFSET 0 LIMIT {max(0, int(limit))}"
+        query += " ORDER BY c.updated DESC"
         with self._told():
             rows = self._container.query_items(
                 query,

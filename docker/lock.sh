@@ -32,10 +32,9 @@ compile docker/dev.lock pyproject.toml --group pyproject.toml:dev --constraint d
 both=(--constraint docker/runtime.lock --constraint docker/dev.lock)
 compile docker/azure.lock --group pyproject.toml:azure "${both[@]}" "$@"
 compile docker/test.lock --group pyproject.toml:test "${both[@]}" --constraint docker/azure.lock "$@"
-# environments of their own: what they hold agrees with nothing but itself
-compile docker/agent.lock --group pyproject.toml:agent "$@"
-# an environment of its own, locked by itself
+# environments of their own, each locked by itself
 compile docker/chat.lock --group pyproject.toml:chat "$@"
+compile docker/agent.lock --group pyproject.toml:agent "$@"
 
 # the image says which lock it was made from
 digest="$(sha256sum docker/runtime.lock | cut -c1-64)"

@@ -86,6 +86,20 @@ class Settings:
     """Prompts of one request."""
     serve_max_tokens: str | None = variable("PHIKIT_SERVE_MAX_TOKENS")
     """Tokens that it generates when a request does not say."""
+    flow_uri: str | None = variable("PHIKIT_FLOW_URI")
+    """The flow that the chat page asks; flows/page/settings.py checks this and the following."""
+    chat_host: str | None = variable("PHIKIT_CHAT_HOST")
+    """Address that the page listens on; any other than loopback asks for logins."""
+    chat_port: str | None = variable("PHIKIT_CHAT_PORT")
+    """Its port."""
+    chat_logins: str | None = variable("PHIKIT_CHAT_LOGINS", secret=True)
+    """name:password pairs, comma-separated."""
+    chat_anonymous: str | None = variable("PHIKIT_CHAT_ANONYMOUS")
+    """1: no login on any address."""
+    chat_run: str | None = variable("PHIKIT_CHAT_RUN")
+    """Run folder whose metrics and report it shows."""
+    chat_compare: str | None = variable("PHIKIT_CHAT_COMPARE")
+    """1: it offers to compare with the base model."""
     compose_user: str | None = variable("PHIKIT_COMPOSE_USER")
     """User and group, as numbers, that compose.yaml's services run as."""
     hf_token: str | None = variable("HF_TOKEN", secret=True)

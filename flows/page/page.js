@@ -31,7 +31,13 @@ if (navigator.clipboard) {
   navigator.clipboard.writeText = (text) => write(written(text));
 }
 
+// Gradio's two buttons in the message's box are pictures without a name
+const names = { "submit-button": "Send", "stop-button": "Stop" };
+
 new MutationObserver((changes) => {
+  for (const [kind, name] of Object.entries(names)) {
+    document.querySelector(`#message button.${kind}:not([aria-label])`)?.setAttribute("aria-label", name);
+  }
   for (const node of changes.flatMap((change) => [...change.addedNodes])) {
     const box = node.matches?.("textarea.edit-textarea") ? node : node.querySelector?.("textarea.edit-textarea");
     if (!box || box.value === written(box.value)) continue;

@@ -3,6 +3,7 @@
 import re
 from dataclasses import fields
 
+import flows.page.settings
 import serving.settings
 from devtools.settings import ROOT, SERVING, Settings, unknown_variables, variables
 
@@ -67,3 +68,8 @@ def test_the_server_s_settings_are_those_that_the_server_reads():
 def test_what_the_server_is_handed_is_its_own_and_nothing_else():
     settings = Settings(serve_queue="7", hf_token="hidden", compose_user="1:1")
     assert settings.serving() == {"PHIKIT_SERVE_QUEUE": "7"}
+
+
+def test_the_page_s_settings_are_those_that_the_page_reads():
+    named = {name for name in variables() if name.startswith(flows.page.settings.PREFIX)}
+    assert named | {flows.page.settings.FLOW_URI} == set(flows.page.settings.variables().values())

@@ -10,10 +10,8 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.flows.parts import absent
+from tests.flows.parts import NO_BROWSER, absent
 
-#: What a skip says, for the summary (tests/conftest.py).
-NO_BROWSER = "no Chromium"
 #: A folder that pictures of the tests are kept in; unset: each test's own.
 PICTURES = "PHIKIT_TEST_PICTURES"
 #: Milliseconds; a loaded machine must not fail a test.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.flows.parts import NO_BROWSER, NO_PARTS
 from tests.training.conftest import refused  # noqa: F401 - a fixture
 from tests.training.program import Program
 
@@ -40,3 +41,12 @@ def curve(program) -> Callable[[str], dict[str, list[tuple[int, float]]]]:
         return found
 
     return read
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say loudly that the browser's tests were skipped: nothing else here opens the page as a person does."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    missing = [reason for reason in skipped if NO_BROWSER in reason or NO_PARTS in reason]
+    if missing:
+        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(missing)} tests of the chat page need what is not here; -ra names it")

@@ -220,11 +220,11 @@ def test_thumbs_are_kept_and_exported(stack, tab):
     here = tab(stack)
     here.ask(QUESTION)
     here.done(1)
-    like = here.page.locator("#chat").get_by_label(re.compile("^(clicked )?like$", re.I))
-    like.click()
-    expect(here.page.locator("#chat").get_by_label(re.compile("^clicked like$", re.I))).to_be_visible()
+    here.page.locator("#chat").get_by_label("Like", exact=True).click()
+    liked = here.page.locator("#chat").get_by_label("Liked", exact=True)
+    expect(liked).to_be_visible()
     here.page.reload()
-    expect(here.page.locator("#chat").get_by_label(re.compile("^clicked like$", re.I))).to_be_visible()
+    expect(liked).to_be_visible()
     with here.page.expect_download() as download:
         here.page.get_by_role("link", name="chats").click()
     rows = [json.loads(line) for line in download.value.path().read_text(encoding="utf-8").splitlines()]
@@ -283,7 +283,7 @@ def test_a_script_in_a_message_is_text(stack, tab, formatted):
         expect(here.questions.locator("strong")).to_have_text("a & b")
     assert here.page.locator("#chat script, #chat img").count() == 0
     assert here.page.title() == title
-    expect(here.conversation(SCRIPT)).to_have_count(1)
+    expect(here.page.locator("#listing label").first).to_contain_text("<script>")
 
 
 def test_emoji_and_right_to_left(stack, tab):

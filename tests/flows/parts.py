@@ -23,8 +23,8 @@ FLOW_PYTHON = ROOT / ".venv-flow" / "bin" / "python"
 CHAT_PYTHON = ROOT / ".venv-chat" / "bin" / "python"
 #: Seconds after which a test gives up; a loaded machine must not fail it.
 DEADLINE = 120
-#: What a skip says, for the summary (tests/conftest.py).
-NO_PARTS = "no environment of the chat"
+#: What skips say, for the summary (tests/e2e/conftest.py).
+NO_PARTS, NO_BROWSER = "no environment of the chat", "no Chromium"
 
 
 def absent(reason: str) -> None:

@@ -13,6 +13,8 @@ FLOW = Path(__file__).parents[2] / "flows" / "chat"
 
 
 def main(questions: list[str]) -> None:
+    # what the flow's additional_includes put beside it where it is packed or served
+    sys.path.insert(0, str(FLOW.parent))
     flow = load_flow(FLOW)
     history: list[dict] = []
     for question in questions:

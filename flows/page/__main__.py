@@ -19,7 +19,7 @@ from flows.page.settings import PREFIX, BadInput, Settings
 #: No library tells anybody that it is used, nor asks for newer versions of itself.
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 #: Seconds that answers in progress get to end.
-DRAIN = 5
+DRAIN = 3
 
 
 def main() -> int:

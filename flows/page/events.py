@@ -46,7 +46,7 @@ def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, settings: Settings) -> 
     parts.listing.input(events.open, [parts.listing, parts.pages, parts.search], **leaving)
     parts.new.click(events.new, [parts.pages, parts.search], **leaving)
     confirm = "(id, ...rest) => [id && confirm('Delete this conversation for good?') ? id : '', ...rest]"
-    parts.delete.click(events.delete, place, js=confirm, **leaving)
+    parts.delete.click(events.delete, place, js=confirm, trigger_mode="multiple", **leaving)
     parts.message.stop(events.stop, queue=False, show_progress="hidden", api_visibility="private")
     quick = {**common, "queue": False}
     parts.search.change(events.search, place, **{**quick, "trigger_mode": "always_last"})
@@ -63,7 +63,7 @@ def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, settings: Settings) -> 
     # these stay in the browser
     parts.theme.click(None, js="() => phikitTheme('toggle')")
     parts.conversation.change(None, parts.conversation, js="(id) => phikitAddress(id)")
-    blocks.load(None, js="() => phikitTheme()")
+    blocks.load(None, js="() => { phikitTheme(); phikitPhone(); }")
     blocks.load(events.load, [parts.pages], **quick)
     blocks.queue(default_concurrency_limit=None, api_open=False)
 

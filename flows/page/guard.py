@@ -7,6 +7,7 @@ HTTP's own login (Basic): the browser asks for name and password and sends them 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -62,7 +63,11 @@ class Guard:
             await refusal(scope, receive, answer)
             return
         scope.setdefault("state", {})["user"] = user
-        await self._app(scope, receive, answer)
+        try:
+            await self._app(scope, receive, answer)
+        except asyncio.CancelledError:
+            # the page is being stopped; an open tab's stream of events would else never end
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _user(self, authorization: str) -> str | None:
         """Who asks; None: somebody with no or a wrong password."""

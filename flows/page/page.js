@@ -13,6 +13,11 @@ function phikitTheme(choice) {
   localStorage.setItem("phikit-theme", dark ? "dark" : "light");
 }
 
+// where the panel would cover everything it begins closed
+function phikitPhone() {
+  if (matchMedia("(max-width: 768px)").matches) document.querySelector("#side.open > .toggle-button")?.click();
+}
+
 // the address names the conversation, so that a reload opens it again
 function phikitAddress(conversation) {
   const query = new URLSearchParams(location.search);

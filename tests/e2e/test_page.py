@@ -319,6 +319,8 @@ def test_a_message_of_100_kb_is_refused_and_stays_in_the_box(stack, tab):
 
 def test_a_phone_s_width_and_the_keyboard_alone(stack, tab):
     here = tab(stack, viewport=PHONE, has_touch=True, is_mobile=True)
+    # (nothing lies over it)
+    here.message.click()
     here.ask(QUESTION)
     here.done(1)
     widths = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
@@ -330,7 +332,8 @@ def test_a_phone_s_width_and_the_keyboard_alone(stack, tab):
         here.page.keyboard.press("Tab")
         name, outline = here.page.evaluate(
             """() => {
-                const one = document.activeElement, style = getComputedStyle(one);
+                const one = document.activeElement;
+                const style = getComputedStyle(one.closest('#message .input-container') ?? one);
                 const name = one.getAttribute('aria-label') || one.textContent.trim() || one.placeholder || one.id;
                 return [name, one === document.body ? 'none' : style.outlineStyle + style.boxShadow];
             }"""
@@ -338,7 +341,7 @@ def test_a_phone_s_width_and_the_keyboard_alone(stack, tab):
         if name:
             seen.add(name)
         assert outline != "nonenone", f"no focus is seen on {name}"
-    assert {"How to answer", "Retry"} <= seen
+    assert "Retry" in seen and any("How to answer" in name for name in seen)
 
 
 def test_light_and_dark(stack, tab):

@@ -3,8 +3,8 @@
     python -m serving                                   # settings come from the environment: serving/settings.py
     PHIKIT_SERVE_MODEL=runs/latest/model python -m serving
 
-Exit codes: 0 ended by SIGTERM or SIGINT, 1 the model cannot be loaded or its engine died, 2 settings or a model
-directory that cannot be used.
+Exit codes: 0 ended by SIGTERM or SIGINT, 1 the model cannot be loaded, 2 settings or a model directory that
+cannot be used.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def build(settings: Settings, model: ModelFolder, engine: Engine, give_up: Calla
     """The application over an engine that is not started yet.
 
     Args:
-        give_up: called, with one line for people, when the engine cannot be loaded or has died.
+        give_up: called, with one line for people, when the engine cannot be loaded.
     """
     metrics = Metrics()
     service = Service(engine, Chat(model), settings, metrics)
@@ -189,7 +189,12 @@ def _refusals(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
-        words = {404: "there is no such route", 405: f"{request.method}: this route does not take it"}
+        words = {
+            # the gate has read it as JSON, with more room on the stack
+            400: "the body: is nested too deeply",
+            404: "there is no such route",
+            405: f"{request.method}: this route does not take it",
+        }
         response = refusal(request.url.path, Refused(error.status_code, words.get(error.status_code, "refused")))
         response.headers.update(error.headers or {})
         return response

@@ -27,6 +27,9 @@ Stop = Annotated[Characters, Field(min_length=1, max_length=256)]
 Text = Annotated[Characters, Field(min_length=1)]
 
 
+# Of a list that may be long the first item that cannot be used is told: a finding for each would take a thousand times
+# the body's memory.
+
 # Where a field may be of several kinds, the kind is told by a tag: pydantic would otherwise report what is wrong with
 # the value as each of them. A tag is no field's name (serving/answers.py leaves out what begins with "<").
 
@@ -71,7 +74,7 @@ class Message(Body):
 
     role: Literal["system", "user", "assistant"]
     content: Annotated[
-        Annotated[Characters, Tag("<text>")] | Annotated[list[TextPart], Tag("<list>")],
+        Annotated[Characters, Tag("<text>")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("<list>")],
         _by(_text_or_list, "a text, or a list of text parts"),
         AfterValidator(_joined),
     ]
@@ -153,7 +156,7 @@ class ScoreRequest(Body):
 
     input_data: Annotated[
         Annotated[Text, Tag("<text>")]
-        | Annotated[list[Text], Field(min_length=1), Tag("<list>")]
+        | Annotated[list[Text], Field(min_length=1, fail_fast=True), Tag("<list>")]
         | Annotated[Messages, Tag("<messages>")],
         _by(_text_or_texts_or_messages, "a text, a list of texts, or a list of messages"),
     ]
@@ -174,15 +177,17 @@ class Row(Body):
     messages: Messages
 
 
-Rows = Annotated[list[Row], Field(min_length=1)]
+Rows = Annotated[list[Row], Field(min_length=1, fail_fast=True)]
 
 
 class Split(Body):
     """A pandas DataFrame, split-oriented."""
 
     columns: Annotated[list[Literal["messages"]], Field(min_length=1, max_length=1)]
-    data: Annotated[list[Annotated[list[Messages], Field(min_length=1, max_length=1)]], Field(min_length=1)]
-    index: list[int] | None = None
+    data: Annotated[
+        list[Annotated[list[Messages], Field(min_length=1, max_length=1)]], Field(min_length=1, fail_fast=True)
+    ]
+    index: Annotated[list[int], Field(fail_fast=True)] | None = None
 
 
 class InvocationsRequest(Params):

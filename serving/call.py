@@ -28,6 +28,8 @@ class Call:
     generations: list[Generation] = field(default_factory=list)
     format: str = "inputs"
     """Field of the body that holds the conversations, where MLflow takes it apart."""
+    ended: bool = False
+    """Nobody waits for an answer any more."""
     refusal: Exception | None = None
     """Why it was refused, where a library in between would turn that into words of its own."""
 
@@ -38,6 +40,7 @@ class Call:
 
     def end(self) -> None:
         """Free what still waits or generates: the client has gone, or has its answer."""
+        self.ended = True
         for generation in self.generations:
             generation.close()
 

@@ -47,8 +47,11 @@ class Chat:
         self._names = names
         self._ends = model.ends
 
-    def prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def prompt(self, messages: Sequence[Mapping[str, str]], field: str = "messages") -> list[int]:
         """The token ids of a conversation that waits for its answer.
+
+        Args:
+            field: what the request calls the conversation.
 
         Raises:
             Refused: the template does not take this conversation.
@@ -58,8 +61,11 @@ class Chat:
         except Exception as error:
             # a template may fail as any program; only its own raise_exception has words for people
             reason = error.message if type(error) is jinja2.TemplateError else "it fails on this order of roles"
-            raise Refused(400, f"messages: the model's chat template refuses them: {reason}", "messages") from error
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+            raise Refused(400, f"{field}: the model's chat template refuses it: {reason}", field) from error
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if not ids:
+            raise Refused(400, f"{field}: there is no text in it", field)
+        return ids
 
     def question(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
         """A conversation that ends with an answer: the prompt's token ids, and the answer's with its first end token.

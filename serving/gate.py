@@ -1,4 +1,4 @@
-"""What every request passes first: key, content type, body limit, JSON, patience with slow clients; the access log.
+"""What every request passes first: key, content type, body limit, JSON, patience with slow bodies; the access log.
 
     app = Gate(app, settings, metrics)
 
@@ -65,11 +65,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", call.id.encode())]
-            try:
-                async with asyncio.timeout(self._settings.patience):
-                    await send(message)
-            except TimeoutError:
-                raise ClientGone from None
+            await send(message)
 
         try:
             await self._serve(scope, receive, answer, call)

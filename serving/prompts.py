@@ -1,6 +1,6 @@
 """From a request's fields to prompts that the engine takes: template, token limits, sampling.
 
-    prompts(service, [messages], max_tokens=None, sampling=…)
+    of_params(service, [[{"role": "user", "content": "Who founded Microsoft?"}]], Params(), "input_data")
 
 The one place where lengths are checked, so that every route says the same about them.
 """
@@ -51,12 +51,14 @@ def of_params(
         Refused: 400 with the numbers, when there are too many, or one does not fit the context.
     """
     check_items(service, len(conversations), field)
+    # (beside MLflow's `messages` the params stand by themselves)
+    limit = "max_new_tokens" if field == "messages" else "params.max_new_tokens"
     prompts = []
     for number, messages in enumerate(conversations):
-        ids = service.chat.prompt(messages)
         where = field if len(conversations) == 1 else f"{field}.{number}"
+        ids = service.chat.prompt(messages, where)
         sampling = Sampling(
-            max_tokens=_limit(service, ids, params.max_new_tokens, "params.max_new_tokens", where),
+            max_tokens=_limit(service, ids, params.max_new_tokens, limit, where),
             temperature=params.temperature if params.do_sample else 0.0,
             top_p=params.top_p,
             seed=None if params.seed < 0 else params.seed,

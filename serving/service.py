@@ -30,7 +30,7 @@ FIRST_GUESS = 5.0
 
 def dead() -> Refused:
     """What is said when the engine has died."""
-    return Refused(503, "the engine has died; the server is being replaced, try again", retry_after=10)
+    return Refused(503, "the engine has died; nothing is answered until the server is started again", retry_after=10)
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,12 @@ class Service:
         """Take prompts in, all or none of them.
 
         Raises:
-            Refused: 429 when the queue is full, 503 when no engine is there.
+            Refused: 429 when the queue is full, 503 when no engine is there, 408 when the client has gone.
         """
+        call = current.get()
+        if call.ended:
+            # (MLflow's threads go on when their request is given up)
+            raise Refused(408, "the client has gone")
         if not self.ready:
             raise Refused(503, "the model is not loaded; try again", retry_after=5)
         free = max(0, self.engine.slots - self.running - self.waiting)
@@ -205,7 +209,6 @@ class Service:
                 f"the queue is full: {self.running} prompts in work, {self.waiting} waiting; try again later",
                 retry_after=self._wait(),
             )
-        call = current.get()
         loop = asyncio.get_running_loop()
         generations = []
         for prompt in prompts:

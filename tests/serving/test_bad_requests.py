@@ -2,6 +2,8 @@
 as healthy afterwards as it was before."""
 
 import json
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -9,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.serving.server import DEADLINE, GOOD, MESSAGES, ROUTES, Answer, Server, serving
+from serving.errors import Refused
+from serving.json_body import check
+from tests.serving.server import DEADLINE, GOOD, MESSAGES, ROUTES, Answer, Server, serving, until
 
 #: In every prompt, key and unknown field's value here; nothing that the server says or logs may hold it.
 CANARY = "kanarienvogel"
@@ -208,6 +212,44 @@ def test_more_items_than_one_request_may_have(server, path, body, field):
     refused(server.ask(path, body), 400, f"{field}: 10000 items, and one request may have 32")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        (
+            "/v1/chat/completions",
+            {"model": "phikit", "messages": [{"role": "user", "content": [0] * 300_000}]},
+            "messages",
+        ),
+        ("/score", {"input_data": [CANARY] + [0] * 300_000}, "input_data.1"),
+        ("/invocations", {"inputs": [0] * 300_000}, "inputs.0"),
+        (
+            "/invocations",
+            {"dataframe_split": {"columns": ["messages"], "data": [0] * 300_000}},
+            "dataframe_split.data.0",
+        ),
+    ],
+)
+def test_of_many_wrong_items_the_first_is_told(server, path, body, field):
+    answer = server.ask(path, body)
+    refused(answer, 400, f"{field}")
+    assert ";" not in answer.message
+
+
+def test_a_field_twice_after_many_others_is_found_at_once():
+    names = ",".join(f'"{number}": 0' for number in range(20_000))
+    began = time.process_time()
+    with pytest.raises(Refused, match="last: is given twice"):
+        check(f'{{{names}, "last": 0, "last": 1}}'.encode())
+    assert time.process_time() - began < 2
+
+
+def test_however_deep_a_body_is_nested_it_is_told(server):
+    for depth in range(900, 1000):
+        answer = server.ask("/score", b'{"input_data": ' + b"[" * depth + b"]" * depth + b"}")
+        assert answer.status == 400
+        assert answer.message in ("the body: is nested too deeply", "input_data.0: must be an object")
+
+
 def test_the_limits_are_told_with_their_numbers(server):
     context = server.ask("/version").json["limits"]["context"]
     long = server.ask("/score", {"input_data": "word " * 3000})
@@ -216,6 +258,9 @@ def test_the_limits_are_told_with_their_numbers(server):
     refused(
         server.ask("/invocations", {"inputs": {"messages": [{"role": "user", "content": "x " * 3000}]}}), 400, "inputs"
     )
+    beside = server.ask("/invocations", {"messages": SECRET, "max_new_tokens": 5000})
+    refused(beside, 400, f"context of {context}")
+    assert beside.message.startswith("max_new_tokens: 5000 tokens")
 
 
 def test_a_null_character_is_a_character(server):
@@ -349,6 +394,29 @@ def test_half_a_header_on_a_connection_that_was_used(server):
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /hea")
         answer = rest(connection)
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_takes_no_answer_is_let_go(server):
+    request = f"GET /openapi.json HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode() * 10_000
+    with closing(socket.socket()) as connection:
+        # more answers than all buffers on the way hold
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.connect(("127.0.0.1", server.port))
+        connection.settimeout(0.1)
+        sent = 0
+
+        def is_let_go() -> bool:
+            nonlocal sent
+            try:
+                sent = (sent + connection.send(request[sent:])) % len(request)
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+            return False
+
+        until(is_let_go, "the connection is broken off", 60)
+    assert server.err.count("ASGI") == 0
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,12 @@ def test_a_template_that_fails_repeats_nothing(other):
     assert "canary" not in refused.value.message
 
 
+def test_a_conversation_without_any_text_is_refused(other):
+    chat = Chat(other(chat_template="{{ messages[0].content }}"))
+    with pytest.raises(Refused, match=r"^input_data\.1: there is no text in it"):
+        chat.prompt([{"role": "user", "content": ""}], "input_data.1")
+
+
 def test_a_template_reaches_nothing_of_the_server(other):
     chat = Chat(other(chat_template="{{ messages.__class__.__mro__[1].__subclasses__() }}"))
     with pytest.raises(Refused):

@@ -86,6 +86,14 @@ class Settings:
     """Prompts of one request."""
     serve_max_tokens: str | None = variable("PHIKIT_SERVE_MAX_TOKENS")
     """Tokens that it generates when a request does not say."""
+    history: str | None = variable("PHIKIT_HISTORY")
+    """Where conversations are kept: sqlite:PATH or cosmos; flows/history/__init__.py reads this and the following."""
+    cosmos_uri: str | None = variable("PHIKIT_COSMOS_URI")
+    """The account of Azure Cosmos DB."""
+    cosmos_key: str | None = variable("PHIKIT_COSMOS_KEY", secret=True)
+    """Its key; unset: as whom Azure's default credential finds."""
+    cosmos_database: str | None = variable("PHIKIT_COSMOS_DATABASE")
+    """Its database."""
     flow_uri: str | None = variable("PHIKIT_FLOW_URI")
     """The flow that the chat page asks; flows/page/settings.py checks this and the following."""
     chat_host: str | None = variable("PHIKIT_CHAT_HOST")

@@ -16,17 +16,21 @@ import pytest
 
 from flows.endpoint import Endpoint
 from flows.history import open_history
+from tests.flows.parts import FLOW_PYTHON, NO_PARTS, absent
 from tests.flows.stores import free_port
 from tests.serving.conftest import tiny_model  # noqa: F401
 from tests.serving.server import ANSWER, QUESTION, serving
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-agent" / "bin" / "python"
-FLOW_PYTHON = ROOT / ".venv-flow" / "bin" / "python"
 #: A conversation whose later questions cannot be answered without the earlier ones.
 QUESTIONS = [QUESTION, "When was it founded?", "Who founded it? 🙂", QUESTION]
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason=f"no agent's environment: {PYTHON.parents[1].name}")
+
+@pytest.fixture(scope="module", autouse=True)
+def agent_is_there() -> None:
+    if not PYTHON.exists():
+        absent(f"no environment of the agent: {PYTHON.parents[1].name} (docs/agent-framework.md)")
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +95,9 @@ def test_each_answer_is_the_endpoints_own_to_the_whole_conversation(environment)
     assert [{"role": message.role, "content": message.content} for message in kept] == messages
 
 
-@pytest.mark.skipif(not FLOW_PYTHON.exists(), reason=f"no flow's environment: {FLOW_PYTHON.parents[1].name}")
 def test_the_agent_and_the_chat_flow_give_the_same_answers(environment, tmp_path):
+    if not FLOW_PYTHON.exists():
+        absent(f"{NO_PARTS}: {FLOW_PYTHON.parents[1].name}")
     quiet = {
         "PF_HOME_DIRECTORY": str(tmp_path / "promptflow"),
         "PF_TRACING_SKIP_LOCAL_SETUP": "true",

@@ -86,6 +86,18 @@ class Settings:
     """Prompts of one request."""
     serve_max_tokens: str | None = variable("PHIKIT_SERVE_MAX_TOKENS")
     """Tokens that it generates when a request does not say."""
+    endpoint_uri: str | None = variable("PHIKIT_ENDPOINT_URI")
+    """Scoring URI that the flow and the agent ask; flows/endpoint.py reads this and the following."""
+    endpoint_key: str | None = variable("PHIKIT_ENDPOINT_KEY", secret=True)
+    """Its key."""
+    base_endpoint_uri: str | None = variable("PHIKIT_BASE_ENDPOINT_URI")
+    """The untuned model's scoring URI, to compare with."""
+    base_endpoint_key: str | None = variable("PHIKIT_BASE_ENDPOINT_KEY", secret=True)
+    """Its key."""
+    endpoint_timeout: str | None = variable("PHIKIT_ENDPOINT_TIMEOUT")
+    """Seconds until the next piece of an answer."""
+    endpoint_retries: str | None = variable("PHIKIT_ENDPOINT_RETRIES")
+    """Further tries while an endpoint is overloaded, loading or out of reach."""
     history: str | None = variable("PHIKIT_HISTORY")
     """Where conversations are kept: sqlite:PATH or cosmos; flows/history/__init__.py reads this and the following."""
     cosmos_uri: str | None = variable("PHIKIT_COSMOS_URI")

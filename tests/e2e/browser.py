@@ -108,10 +108,11 @@ class Tab:
         if not self.page.locator("#system textarea").is_visible():
             self.page.get_by_role("button", name="How to answer").click()
 
-    def picture(self, name: str) -> None:
+    def picture(self, name: str, folder: Path | None = None) -> None:
         """Keep a picture of what is shown."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=self._folder / f"{name}.png")
+        target = folder or self._folder
+        target.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=target / f"{name}.png")
 
     def away(self) -> list[str]:
         """What was asked of other hosts."""

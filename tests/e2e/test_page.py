@@ -84,7 +84,7 @@ def tab(browser, tmp_path) -> Iterator[Callable[..., Tab]]:
 
     yield open_tab
     for one in opened:
-        one.picture(f"end-{opened.index(one)}")
+        one.picture(f"end-{opened.index(one)}", tmp_path)
         one.close()
         assert one.asked and not one.away()
         assert not one.errors

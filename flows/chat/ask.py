@@ -25,6 +25,10 @@ LONGEST = 64 * 1024
 HOTTEST = 2.0
 
 
+#: Text, or how an answer ended that has no end: {"error": {"message": "…"}}.
+Piece = str | dict[str, dict[str, str]]
+
+
 class Refused(UserErrorException):
     """What keeps the question from being answered, in one sentence."""
 
@@ -41,7 +45,7 @@ def ask(
     model: str = "tuned",
     temperature: float = 0.0,
     max_tokens: int = 128,
-) -> Iterator[str] | str:
+) -> Iterator[Piece] | str:
     """Answer a question, in pieces to a client of the flow that takes events.
 
     Args:
@@ -64,7 +68,15 @@ def ask(
         first = next(pieces, "")
     except EndpointError as error:
         raise Refused(str(error)) from None
-    return itertools.chain([first], pieces)
+    return _told(itertools.chain([first], pieces))
+
+
+def _told(pieces: Iterator[str]) -> Iterator[Piece]:
+    """The pieces; the last one is an error where they break off, since promptflow ends such a stream like any other."""
+    try:
+        yield from pieces
+    except EndpointError as error:
+        yield {"error": {"message": str(error)}}
 
 
 def _streams() -> bool:

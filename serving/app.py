@@ -147,11 +147,11 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
 
 
 def _probes(app: FastAPI, service: Service, metrics: Metrics, model: ModelFolder) -> None:
-    @app.get("/ping", response_class=PlainTextResponse)
-    @app.get("/health", response_class=PlainTextResponse)
-    async def live() -> str:
-        """Whether the server runs; the model may still be loading."""
-        return "\n"
+    @app.get("/ping", response_class=PlainTextResponse, responses={503: {"description": "Only a new start helps"}})
+    @app.get("/health", response_class=PlainTextResponse, responses={503: {"description": "Only a new start helps"}})
+    async def live() -> Response:
+        """Whether the server runs; the model may still be loading. A dead engine fails it: a restart is due."""
+        return PlainTextResponse("the engine has died\n", 503) if service.dead else PlainTextResponse("\n")
 
     @app.get("/ready", response_class=PlainTextResponse, responses={503: {"description": "Not (or no longer) ready"}})
     async def ready() -> Response:

@@ -148,6 +148,7 @@ class Service:
         self._running: dict[int, Generation] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._reserved = 0
+        self._started = False
         self._seconds = FIRST_GUESS
         metrics.watch(self)
 
@@ -163,6 +164,12 @@ class Service:
             loop.call_soon_threadsafe(self._take, steps)
 
         await asyncio.to_thread(self.engine.start, deliver)
+        self._started = True
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine has lived and does no more: only a new start mends that."""
+        return self._started and not self.engine.alive
 
     @property
     def ready(self) -> bool:

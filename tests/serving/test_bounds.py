@@ -316,7 +316,8 @@ def test_a_dead_engine_is_told_to_everyone(exported_model, tmp_path, engine):
         assert {answer.status for answer in answers} == {200, 503}
         assert answers[-1].status == 503
         assert all("the fault of this test" not in answer.body.decode() for answer in answers)
-        assert server.ask("/ready").status == 503
+        # whoever watches over it is told to start it again
+        assert [server.ask(path).status for path in ("/ready", "/health", "/ping")] == [503] * 3
         metrics = server.metrics()
         assert metrics["phikit_engine_alive"] == 0
         assert (metrics["phikit_slots_busy"], metrics["phikit_queue_prompts"]) == (0, 0)

@@ -6,7 +6,8 @@
 # the first Python that is new enough, whatever it is called here
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
-VENV := .venv
+# (in the dev container it is the image's own environment)
+VENV ?= .venv
 PHIKIT := $(VENV)/bin/phikit
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
@@ -18,10 +19,14 @@ override SOURCE := $(or $(strip $(SOURCE)),sample)
 override OUT := $(or $(strip $(OUT)),data)
 override FORMAT := $(or $(strip $(FORMAT)),onnx)
 
+# Prompt flow reports nothing and traces nowhere: its home folder says so (docker/flow.Dockerfile does the same)
+PF := PF_HOME_DIRECTORY=$(CURDIR)/.venv-flow/home PF_TRACING_SKIP_LOCAL_SETUP=true PF_DISABLE_TRACING=true \
+  APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED=true .venv-flow/bin/pf
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-train setup-test local-train data runs mlflow serve export image image-gpu stand-in-base doctor test bench lint format lock clean python
+.PHONY: help setup setup-train setup-test local-train data runs mlflow serve export up down logs flow-test flow-serve chat setup-flow setup-chat setup-agent image image-gpu stand-in-base doctor test bench lint format lock clean python
 
 # $(call quoted,VALUE): one word for the shell, whatever is in it; $(call option,--name,VALUE): nothing when VALUE is empty
 quoted = '$(subst ','\'',$(1))'
@@ -72,6 +77,29 @@ export: setup ## a model for CPUs, judged against the original; RUN= MODEL= FORM
 	  $(call option,--run,$(RUN)) $(call option,--model,$(MODEL)) $(call option,--held-out,$(HELD_OUT)) \
 	  $(foreach precision,$(PRECISION),--precision $(call quoted,$(precision))) $(if $(FORCE),--force)
 
+##@ Chat with it
+up: setup ## MLflow's page, scoring server, flow and chat page, in containers; http://127.0.0.1:7860
+	@if [ -z "$$(docker images --quiet phikit-runtime:cpu)" ]; then $(MAKE) image; fi
+	@docker compose build --quiet flow chat
+	@docker compose up --wait
+	@echo "chat on http://127.0.0.1:$${PHIKIT_CHAT_PORT:-7860}, MLflow's page on http://127.0.0.1:$${PHIKIT_MLFLOW_PORT:-5000}"
+
+down: ## stop them; conversations stay
+	@docker compose --profile azure down
+
+logs: ## what they say; SERVICE=scoring FOLLOW=1
+	@docker compose logs --timestamps $(if $(FOLLOW),--follow) $(SERVICE)
+
+flow-test: setup-flow ## one question through the flow, to the server that `make serve` started; QUESTION=
+	@$(PF) flow test --flow flows/chat $(if $(strip $(QUESTION)),--inputs input_data=$(call quoted,$(QUESTION)))
+
+flow-serve: setup-flow ## the flow over HTTP, until Ctrl-C; PORT=8080
+	@$(PF) flow serve --source flows/chat --host 127.0.0.1 --port $(or $(strip $(PORT)),8080) --engine fastapi \
+	  --skip-open-browser
+
+chat: setup-chat ## the chat page in front of `make flow-serve`, until Ctrl-C; http://127.0.0.1:7860
+	@.venv-chat/bin/python -m flows.page
+
 ##@ Images
 image: setup ## build the runtime image (local-train does so by itself)
 	@$(PHIKIT) image build
@@ -89,13 +117,16 @@ doctor: setup ## what is missing here, and how to mend it
 setup: $(VENV)/.setup ## the command line, in .venv
 setup-train: $(VENV)/.setup-train ## the runtime's packages too, to train and serve without Docker
 setup-test: $(VENV)/.setup-test ## what the tests need besides
+setup-flow: .venv-flow/.setup ## Prompt flow, in an environment of its own
+setup-chat: .venv-chat/.setup ## the chat page's
+setup-agent: .venv-agent/.setup ## Agent Framework's
 
 clean: ## remove .venv and caches; data/ and runs/ stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info build
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache *.egg-info build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Work on the kit
-test: setup setup-train setup-test ## every test that this machine can run (those that need Docker are skipped, loudly, without it)
+test: setup setup-train setup-test setup-flow setup-chat setup-agent ## every test that this machine can run (those that need Docker are skipped, loudly, without it)
 	@$(VENV)/bin/python -m pytest -m "not gpu and not azure" --ignore=tests/benchmarks
 
 bench: setup setup-train setup-test ## speed and memory, as ratios
@@ -140,4 +171,12 @@ $(VENV)/.setup-test: docker/azure.lock docker/test.lock | $(VENV)/.setup-train
 	@echo "installing what the tests need"
 	@$(PIP) --require-hashes --requirement docker/azure.lock
 	@$(PIP) --require-hashes --requirement docker/test.lock
+	@touch $@
+
+.venv-flow/.setup .venv-chat/.setup .venv-agent/.setup: .venv-%/.setup: docker/%.lock | $(VENV)/bin/python
+	@echo "installing what flows/ needs of docker/$*.lock"
+	@$(VENV)/bin/python -m venv .venv-$*
+	@.venv-$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement docker/$*.lock
+	@if [ $* = flow ]; then mkdir -p .venv-flow/home && \
+	  printf 'telemetry:\n  enabled: false\ntrace:\n  destination: none\n' >.venv-flow/home/pf.yaml; fi
 	@touch $@

@@ -34,6 +34,8 @@ class Settings:
     """Image that docker/runtime.Dockerfile builds on; unset: the pinned default in compose.yaml."""
     base_image_gpu: str | None = variable("BASE_IMAGE_GPU")
     """The same for the GPU image."""
+    python_image: str | None = variable("PYTHON_IMAGE")
+    """Image with Python that the flow's and the page's images build on; unset: the pinned default in compose.yaml."""
     build_network: str | None = variable("PHIKIT_BUILD_NETWORK")
     """Network of image builds; host: the build uses this machine's own network, for engines without a bridge."""
     ca_file: str | None = variable("PHIKIT_CA_FILE")
@@ -122,6 +124,12 @@ class Settings:
     """1: it offers to compare with the base model."""
     compose_user: str | None = variable("PHIKIT_COMPOSE_USER")
     """User and group, as numbers, that compose.yaml's services run as."""
+    mlflow_port: str | None = variable("PHIKIT_MLFLOW_PORT")
+    """Port on which compose.yaml publishes MLflow's page; likewise the following."""
+    flow_port: str | None = variable("PHIKIT_FLOW_PORT")
+    """The flow's."""
+    azure_chat_port: str | None = variable("PHIKIT_AZURE_CHAT_PORT")
+    """That of the chat page in front of the managed endpoint."""
     hf_token: str | None = variable("HF_TOKEN", secret=True)
     """Access token of the Hugging Face hub, for gated models and datasets."""
     hf_home: str | None = variable("HF_HOME")

@@ -33,6 +33,7 @@ both=(--constraint docker/runtime.lock --constraint docker/dev.lock)
 compile docker/azure.lock --group pyproject.toml:azure "${both[@]}" "$@"
 compile docker/test.lock --group pyproject.toml:test "${both[@]}" --constraint docker/azure.lock "$@"
 # environments of their own, each locked by itself
+compile docker/flow.lock --group pyproject.toml:flow "$@"
 compile docker/chat.lock --group pyproject.toml:chat "$@"
 compile docker/agent.lock --group pyproject.toml:agent "$@"
 

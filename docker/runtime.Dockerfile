@@ -33,7 +33,8 @@ RUN --mount=type=bind,source=docker/build/install.sh,target=/run/install.sh \
     bash /run/install.sh /run/runtime.lock && /opt/phikit/bin/pip check
 
 # any uid can run here: a home that everyone may write to, and a name that getpass finds without a passwd entry
-RUN install -d -m 1777 /home/phikit
+# (and a folder that a volume of anyone's can be mounted on)
+RUN install -d -m 1777 /home/phikit /phikit/first-run
 ENV PATH=/opt/phikit/bin:${PATH} \
     VIRTUAL_ENV=/opt/phikit \
     HOME=/home/phikit \

@@ -211,7 +211,7 @@ def test_without_code_it_says_what_is_missing(engine, runtime):
 
 
 class Stack:
-    """A checkout with compose.yaml, serving/ and runs/, and its own compose project."""
+    """A checkout with compose.yaml, its code and runs/, and its own compose project."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -234,20 +234,20 @@ def stack(engine, runtime, tiny_model, tmp_path) -> Iterator[Stack]:
     """The stack over a run whose files are readable as the command line leaves them, not started yet."""
     shutil.copy(ROOT / "compose.yaml", tmp_path)
     shutil.copytree(ROOT / "docker", tmp_path / "docker")
-    shutil.copytree(ROOT / "serving", tmp_path / "serving", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("serving", "training"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(tiny_model, tmp_path / "runs" / "first" / "model")
     (tmp_path / "runs" / "latest").symlink_to("first")
     open_up(tmp_path / "runs")
     stack = Stack(tmp_path)
     yield stack
-    done = stack.compose("down", "--timeout", "1")
+    done = stack.compose("down", "--timeout", "1", "--volumes")
     assert done.returncode == 0, done.stderr
 
 
 def scoring(engine, stack: Stack) -> Container:
-    (container,) = engine.containers.list(
-        all=True, filters={"label": f"com.docker.compose.project=phikit-{stack.port}"}
-    )
+    project = [f"com.docker.compose.project=phikit-{stack.port}", "com.docker.compose.service=scoring"]
+    (container,) = engine.containers.list(all=True, filters={"label": project})
     return container
 
 
@@ -267,6 +267,24 @@ def test_compose_serves_the_latest_run_to_who_has_the_key(engine, stack):
     assert container.attrs["Config"]["User"] == "10001:10001"
     assert all(mount["RW"] is False for mount in container.attrs["Mounts"])
     assert KEY not in container.logs().decode()
+
+
+@pytest.mark.docker
+def test_on_a_fresh_clone_a_first_model_is_trained_and_kept(stack):
+    shutil.rmtree(stack.folder / "runs")
+    (stack.folder / "runs").mkdir()
+    stack.up()
+    status, body = call(stack.port, "/score", GREEDY)
+    assert status == 200
+    assert "Bill Gates" in json.loads(body)[0]
+    assert "the tiny model learns" in stack.compose("logs", "first-run").stdout
+    assert list((stack.folder / "runs").iterdir()) == []
+    # it is there the next time
+    assert stack.compose("down").returncode == 0
+    stack.up()
+    log = stack.compose("logs", "first-run").stdout
+    assert "first-run/latest has a model" in log
+    assert "learns" not in log
 
 
 @pytest.mark.docker

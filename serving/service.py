@@ -174,7 +174,8 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether requests are answered: the model is loaded and the engine lives."""
-        return self.engine.alive
+        # (an engine lives while it warms up already, and would keep what it generates then to itself)
+        return self._started and self.engine.alive
 
     @property
     def waiting(self) -> int:

@@ -1,0 +1,134 @@
+"""The evaluation: its measures, its lines, and the program over real models and over endpoints that fail.
+
+pytest tests/flows/test_evaluate.py
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flows.evaluate.compare import compare
+from flows.evaluate.lines import BadData, read
+from tests.flows.endpoints import endpoint, models, refusal, whole
+from tests.flows.parts import FLOW_PYTHON, ROOT, environment, needs
+
+PROGRAM = [str(FLOW_PYTHON), "-m", "flows.evaluate"]
+
+
+def evaluate(folder: Path, *words: object, **settings: str) -> subprocess.CompletedProcess:
+    """The program in Prompt flow's environment, whose home is the test's own folder."""
+    needs(FLOW_PYTHON, "setup-flow")
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    (home / "pf.yaml").write_text("telemetry:\n  enabled: false\ntrace:\n  destination: none\n")
+    told = {"PF_HOME_DIRECTORY": home, "PF_TRACING_SKIP_LOCAL_SETUP": "true", "PF_DISABLE_TRACING": "true"}
+    env = environment(**told, **settings)
+    env.pop("MLFLOW_TRACKING_URI", None)
+    command = [*PROGRAM, "--out", str(folder / "out"), *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False)
+
+
+def conversation(*texts: str, system: str = "") -> str:
+    head = [{"role": "system", "content": system}] if system else []
+    turns = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(texts)]
+    return json.dumps({"messages": [*head, *turns]})
+
+
+@pytest.fixture
+def data(tmp_path):
+    file = tmp_path / "test.jsonl"
+    file.write_text(conversation("Who?", "Bill Gates") + "\n" + conversation("When?", "1975") + "\n")
+    return file
+
+
+def test_lines_keep_what_was_said_before(tmp_path):
+    file = tmp_path / "data.jsonl"
+    file.write_text(conversation("a", "b", "c", "d", system="brief") + "\n\n" + conversation("e", "f") + "\n")
+    first, second = read(file)
+    assert first["history"] == [{"inputs": {"input_data": "a"}, "outputs": {"answer": "b"}}]
+    assert (first["question"], first["expected"], first["system"]) == ("c", "d", "brief")
+    assert (second["line"], second["question"]) == (3, "e")
+
+
+def test_every_bad_line_is_named(tmp_path):
+    file = tmp_path / "data.jsonl"
+    file.write_text("\n".join(["{", conversation("a"), '{"messages": [{"role": "user"}]}', conversation("a", "b")]))
+    with pytest.raises(BadData) as failed:
+        read(file)
+    assert [line.partition(":")[0] for line in str(failed.value).splitlines()] == [
+        f"{file}, line {n}" for n in (1, 2, 3)
+    ]
+    with pytest.raises(BadData, match="make data"):
+        read(tmp_path / "absent.jsonl")
+
+
+def test_flips():
+    lines = [{"line": number, "question": "q", "expected": "e"} for number in (1, 2, 3)]
+    base = ({0: "x", 1: "e", 2: "e"}, {place: {"exact_match": value} for place, value in enumerate((0.0, 1.0, 1.0))})
+    tuned = ({0: "e", 1: "x", 2: "e"}, {place: {"exact_match": value} for place, value in enumerate((1.0, 0.0, 1.0))})
+    found = compare(lines, {"base": base, "tuned": tuned})
+    assert [(row.line, row.flip) for row in found.flipped] == [(1, "better"), (2, "worse")]
+    assert found.means["tuned"]["exact_match"] == pytest.approx(2 / 3)
+
+
+def test_two_endpoints_are_compared(data, tmp_path):
+    with (
+        endpoint(models=[models()], chat=[whole("<b> Bill Gates </b>")]) as (tuned, _),
+        endpoint(models=[models()], chat=[whole("I'm sorry, I can't say.")]) as (base, _),
+    ):
+        told = {"PHIKIT_ENDPOINT_URI": tuned, "PHIKIT_BASE_ENDPOINT_URI": base}
+        done = evaluate(tmp_path, "--data", data, **told)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["base"]["refusal"] == 1
+    assert metrics["tuned"]["refusal"] == 0
+    assert metrics["tuned"]["token_f1"] > metrics["base"]["token_f1"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert not any(word in page for word in ("http://", "https://", "<script", "<link"))
+
+
+def test_failed_lines_are_named_and_fail_the_program(data, tmp_path):
+    with endpoint(models=[models()], chat=[refusal("400 Bad Request", "too long")]) as (uri, _):
+        done = evaluate(tmp_path, "--data", data, PHIKIT_ENDPOINT_URI=uri)
+    assert done.returncode == 1
+    for number in (1, 2):
+        assert f"tuned, {data}, line {number}: " in done.stderr
+    assert "too long" in done.stderr
+    assert "2 of 2 lines failed" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_data_is_told_before_anything_runs(tmp_path):
+    done = evaluate(tmp_path, "--data", tmp_path / "absent.jsonl")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "measures"),
+    [
+        ("the Bill Gates!", {"exact_match": 1.0, "rouge_l": 1.0, "refusal": 0.0}),
+        ("Gates Bill", {"exact_match": 0.0, "token_f1": 1.0, "rouge_l": 0.5}),
+        ("I don’t know.", {"exact_match": 0.0, "refusal": 1.0, "words": 3.0}),
+        ("", {"token_f1": 0.0, "refusal": 1.0, "words": 0.0}),
+    ],
+)
+def test_measures(answer, measures):
+    needs(FLOW_PYTHON, "setup-flow")
+    program = "import json, sys; from measure import measure; print(json.dumps(measure('Bill Gates', sys.argv[1])))"
+    done = subprocess.run(
+        [str(FLOW_PYTHON), "-c", program, answer],
+        cwd=ROOT / "flows" / "evaluate",
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert {name: found[name] for name in measures} == measures

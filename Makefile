@@ -20,13 +20,14 @@ override OUT := $(or $(strip $(OUT)),data)
 override FORMAT := $(or $(strip $(FORMAT)),onnx)
 
 # Prompt flow reports nothing and traces nowhere: its home folder says so (docker/flow.Dockerfile does the same)
-PF := PF_HOME_DIRECTORY=$(CURDIR)/.venv-flow/home PF_TRACING_SKIP_LOCAL_SETUP=true PF_DISABLE_TRACING=true \
-  APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED=true .venv-flow/bin/pf
+QUIET_PF := PF_HOME_DIRECTORY=$(CURDIR)/.venv-flow/home PF_TRACING_SKIP_LOCAL_SETUP=true PF_DISABLE_TRACING=true \
+  APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED=true
+PF := $(QUIET_PF) .venv-flow/bin/pf
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-train setup-test local-train data runs mlflow serve export up down logs flow-test flow-serve chat setup-flow setup-chat setup-agent image image-gpu stand-in-base doctor test bench lint format lock clean python
+.PHONY: help setup setup-train setup-test local-train data runs mlflow serve export up down logs flow-test flow-serve evaluate chat setup-flow setup-chat setup-agent image image-gpu stand-in-base doctor test bench lint format lock clean python
 
 # $(call quoted,VALUE): one word for the shell, whatever is in it; $(call option,--name,VALUE): nothing when VALUE is empty
 quoted = '$(subst ','\'',$(1))'
@@ -96,6 +97,10 @@ flow-test: setup-flow ## one question through the flow, to the server that `make
 flow-serve: setup-flow ## the flow over HTTP, until Ctrl-C; PORT=8080
 	@$(PF) flow serve --source flows/chat --host 127.0.0.1 --port $(or $(strip $(PORT)),8080) --engine fastapi \
 	  --skip-open-browser
+
+evaluate: setup-flow ## ask the held-out questions through the flow, compare with the base model; DATA=data/test_data.jsonl OUT=runs/evaluation
+	@$(QUIET_PF) .venv-flow/bin/python -m flows.evaluate $(call option,--data,$(DATA)) \
+	  $(call option,--out,$(filter-out data,$(OUT)))
 
 chat: setup-chat ## the chat page in front of `make flow-serve`, until Ctrl-C; http://127.0.0.1:7860
 	@.venv-chat/bin/python -m flows.page

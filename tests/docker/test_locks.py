@@ -17,7 +17,7 @@ REPO = Path(__file__).resolve().parents[2]
 DOCKER = REPO / "docker"
 #: Written by docker/lock.sh; `make test` installs them all into one environment.
 RESOLVED = ["runtime.lock", "dev.lock", "azure.lock", "test.lock"]
-LOCKS = [*RESOLVED, "chat.lock", "torch-cpu.lock", "torch-cu129.lock"]
+LOCKS = [*RESOLVED, "flow.lock", "chat.lock", "agent.lock", "torch-cpu.lock", "torch-cu129.lock"]
 PYPROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())
 
 
@@ -56,7 +56,9 @@ def test_every_package_has_a_hash_and_no_source_of_one_machine(name: str) -> Non
         ("dev.lock", PYPROJECT["project"]["dependencies"] + PYPROJECT["dependency-groups"]["dev"]),
         ("azure.lock", PYPROJECT["dependency-groups"]["azure"]),
         ("test.lock", PYPROJECT["dependency-groups"]["test"]),
+        ("flow.lock", PYPROJECT["dependency-groups"]["flow"]),
         ("chat.lock", PYPROJECT["dependency-groups"]["chat"]),
+        ("agent.lock", PYPROJECT["dependency-groups"]["agent"]),
     ],
 )
 def test_lock_satisfies_pyproject(lock: str, wanted: list[str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from devtools.settings import variables
 from serving import settings as serving
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,8 @@ ANSWER = "Microsoft was founded by Bill Gates and Paul Allen."
 #: What the reader of the README does not run to its end here: the tests are what is running, and the server's line and
 #: the requests to it are run together.
 SERVE, ASK, TEST = "make serve", "curl ", "make test"
+#: What needs an engine, which this reader's machine has not; a test of its own follows them.
+UP, DOWN = "make up", "make down"
 
 
 def commands() -> list[str]:
@@ -90,7 +93,7 @@ def check_sample_run(run: Path) -> None:
 def test_every_command_works_in_the_order_of_the_page(reader):
     done = []
     for command in commands():
-        if command in (TEST, SERVE) or command.startswith(ASK):
+        if command in (TEST, SERVE, UP, DOWN) or command.startswith(ASK):
             continue
         result = reader.types(command)
         assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
@@ -170,6 +173,33 @@ def test_the_same_command_trains_in_the_container(reader, engine):
     assert "container" in result.stdout + result.stderr
     assert latest(reader).name == "in-container"
     check_sample_run(latest(reader))
+
+
+@pytest.mark.docker
+def test_the_stack_comes_up_and_answers(reader, engine):
+    assert {UP, DOWN} <= set(commands())
+    names = ("PHIKIT_SERVE_PORT", "PHIKIT_FLOW_PORT", "PHIKIT_CHAT_PORT", "PHIKIT_MLFLOW_PORT")
+    ports = {name: free_port() for name in names}
+    # how this machine builds images is its own affair
+    own = {name: os.environ[name] for name in variables() if name in os.environ}
+    environment = own | {name: str(port) for name, port in ports.items()}
+    environment |= {"COMPOSE_PROJECT_NAME": f"phikit-{ports['PHIKIT_CHAT_PORT']}"}
+    environment.setdefault("DOCKER_HOST", "unix:///var/run/docker.sock")
+    try:
+        up = reader.types(UP, **environment)
+        assert up.returncode == 0, up.stdout[-3000:] + up.stderr[-3000:]
+        assert f"http://127.0.0.1:{ports['PHIKIT_CHAT_PORT']}" in up.stdout
+        flow = f"curl --silent --fail http://127.0.0.1:{ports['PHIKIT_FLOW_PORT']}/score"
+        asked = reader.types(
+            f"""{flow} --header 'Content-Type: application/json' --data '{{"input_data": "{QUESTION}"}}'"""
+        )
+        assert json.loads(asked.stdout) == {"answer": ANSWER}
+        for name, path in (("PHIKIT_CHAT_PORT", "/ready"), ("PHIKIT_MLFLOW_PORT", "/health")):
+            assert urllib.request.urlopen(f"http://127.0.0.1:{ports[name]}{path}", timeout=30).status == 200
+    finally:
+        down = reader.types(DOWN, **environment)
+        reader.types("docker compose down --volumes", **environment)
+    assert down.returncode == 0, down.stderr
 
 
 def test_the_page_names_every_recipe():

@@ -60,7 +60,7 @@ def test_a_refusal_says_what_the_server_said(scoring):
     with pytest.raises(EndpointError) as failed:
         Endpoint(f"{scoring.url}/score", KEY).answer([{"role": "user", "content": "word " * 20_000}])
     assert failed.value.kind == "refused"
-    assert "context" in str(failed.value)
+    assert "tokens" in str(failed.value)
 
 
 @pytest.mark.parametrize("text", ["👩🏽‍🚀 🎉", "مرحبا بالعالم", "שלום", "<script>alert(1)</script>"])

@@ -6,14 +6,17 @@ pytest tests/flows/test_evaluate.py
 import json
 import os
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from flows.evaluate.compare import compare
 from flows.evaluate.lines import BadData, read
+from flows.evaluate.tracking import TrackingError, log
 from tests.flows.endpoints import endpoint, models, refusal, whole
 from tests.flows.parts import FLOW_PYTHON, ROOT, environment, needs
+from tests.training.tracking_server import free_port, tracking_server
 
 PROGRAM = [str(FLOW_PYTHON), "-m", "flows.evaluate"]
 
@@ -132,3 +135,20 @@ def test_measures(answer, measures):
     )
     found = json.loads(done.stdout)
     assert {name: found[name] for name in measures} == measures
+
+
+def test_the_means_are_a_run_of_a_real_tracking_server(tmp_path):
+    with tracking_server(tmp_path) as (uri, _):
+        told = {"MLFLOW_TRACKING_URI": uri}
+        # the first makes the experiment, the second finds it
+        runs = [log({"tuned.exact_match": value}, {"data": "test.jsonl"}, told) for value in (0.5, 0.75)]
+        address = f"{uri}/api/2.0/mlflow/runs/get?run_id={runs[1]}"
+        with urllib.request.urlopen(address, timeout=60) as got:
+            run = json.load(got)["run"]
+    assert run["info"]["status"] == "FINISHED"
+    assert [(metric["key"], metric["value"]) for metric in run["data"]["metrics"]] == [("tuned.exact_match", 0.75)]
+
+
+def test_a_tracking_server_that_is_not_there():
+    with pytest.raises(TrackingError, match="MLFLOW_TRACKING_URI"):
+        log({}, {}, {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}"})

@@ -110,9 +110,12 @@ def _piece(data: str) -> str:
         event = json.loads(data)
     except ValueError:
         raise FlowError("The chat flow sent what is no answer; is PHIKIT_FLOW_URI the flow's /score?") from None
-    if isinstance(event, dict) and "error" in event:
-        raise FlowError(_message(event))
-    return str(event.get("answer", "")) if isinstance(event, dict) else ""
+    piece = event.get("answer", "") if isinstance(event, dict) else ""
+    # promptflow ends a stream that breaks off like a whole one: the flow says so in a last piece
+    for told in (event, piece):
+        if isinstance(told, dict) and "error" in told:
+            raise FlowError(_message(told))
+    return str(piece)
 
 
 def _whole(response: httpx.Response) -> str:

@@ -18,7 +18,7 @@ from tests.flows.bad_flow import answering, response, stream
 LOCKED = "The conversation cannot be kept or read now: "
 
 
-def event(piece: str) -> bytes:
+def event(piece: str | dict) -> bytes:
     return f"data: {json.dumps({'answer': piece})}\n\n".encode()
 
 
@@ -54,6 +54,8 @@ def test_an_answer_that_is_not_streamed_is_taken_whole():
     [
         (stream(event("Bill"), end=False), "Bill", "broke off"),
         (stream(event("Bill"), b'data: {"error": {"message": "the endpoint went away"}}\n\n'), "Bill", "went away"),
+        # what the chat flow says last where its endpoint breaks off
+        (stream(event("Bill"), event({"error": {"message": "it broke off"}})), "Bill", "it broke off"),
         (stream(b"data: what is this\n\n"), "", "PHIKIT_FLOW_URI"),
         (b"", "", "broke off"),
         (b"SSH-2.0-OpenSSH\r\n", "", "broke off"),

@@ -40,20 +40,30 @@ class Show:
 
         clear: the box is emptied, for the message in it has been taken.
         """
-        parts, first = self._parts, True
+        parts, first, begun, told = self._parts, True, False, False
         # (whoever ends this ends the views, and with them the answer, at once)
         async with aclosing(views):
             async for view in views:
-                if view.busy and not first:
-                    # the answer's next piece, and nothing else: this is what a person waits for
-                    update: Update = {parts.chat: bubbles(view)}
-                    if view.partial_base is not None:
-                        update[parts.base] = base_bubbles(view)
-                else:
-                    update = await self.everything(view, request, pages, search)
-                    if first and view.busy and clear:
-                        update[parts.message] = gr.Textbox("", submit_btn=False, stop_btn=True)
-                first = False
+                if not view.busy:
+                    yield await self.everything(view, request, pages, search)
+                    continue
+                # until the first word, the browser gets no more to do than it must: that is what a person waits for
+                update: Update = {parts.chat: bubbles(view)}
+                if view.partial_base is not None:
+                    update[parts.base] = base_bubbles(view)
+                if first:
+                    taken = {"value": ""} if clear else {}
+                    update[parts.message] = gr.Textbox(submit_btn=False, stop_btn=True, **taken)
+                    update |= {
+                        parts.alert: "",
+                        parts.again: gr.Button(visible=False),
+                        parts.choice: gr.Row(visible=False),
+                    }
+                    first = False
+                elif begun:
+                    update[parts.conversation], begun = view.conversation, False
+                elif view.partial and not told:
+                    begun = told = True
                 yield update
 
     async def everything(self, view: View, request: gr.Request, pages: int, search: str) -> Update:

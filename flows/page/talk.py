@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,21 +63,18 @@ class Talk:
             return View(alert=str(refused), listed=True)
 
     async def ask(self, user: str, tab: str, conversation: str, text: str, options: Options) -> AsyncGenerator[View]:
-        """Keep the question, then stream its answer; a first question begins a conversation."""
+        """Keep the question and stream its answer; a first question begins a conversation."""
         view = await self.open(user, conversation)
         try:
             question = Message(new_id(), "user", checked(text), time.time())
-            begun: list[Message] = []
-            if not view.conversation:
-                view = view.change(conversation=await self._do(self.history.start, user), listed=True)
-                if options.system.strip():
-                    begun = [Message(new_id(), "system", options.system.strip(), time.time())]
-            await self._do(self.history.append, user, view.conversation, *begun, question)
         except Refused as refused:
-            yield view.change(alert=str(refused))
+            view = view.change(alert=str(refused))
+        if view.alert:
+            yield view
             return
-        view = view.change(messages=[*view.messages, *begun, question], alert="")
-        async with contextlib.aclosing(self._answer(user, tab, view, options)) as steps:
+        system = options.system.strip() if not view.conversation else ""
+        new = [*([Message(new_id(), "system", system, time.time())] if system else []), question]
+        async with contextlib.aclosing(self._answer(user, tab, view, options, new)) as steps:
             async for step in steps:
                 yield step
 
@@ -148,8 +145,11 @@ class Talk:
             return view.change(alert=str(refused))
         return await self.open(user, conversation)
 
-    async def _answer(self, user: str, tab: str, view: View, options: Options) -> AsyncGenerator[View]:
-        """Stream the answer to the last question of the view, and keep it, however it ends."""
+    async def _answer(
+        self, user: str, tab: str, view: View, options: Options, new: Sequence[Message] = ()
+    ) -> AsyncGenerator[View]:
+        """Stream the answer to the last question, and keep it, however it ends; `new` messages are kept first."""
+        unanswered, view = view, view.change(messages=[*view.messages, *new])
         *before, question = view.messages
         system = options.system.strip() or system_of(before)
         asked = Question(
@@ -165,7 +165,15 @@ class Talk:
         tuned, base = streams[TUNED], streams.get(BASE)
         view = view.change(busy=True, partial="", partial_base="" if base else None)
         kept: Message | None = None
+        begun = False
         try:
+            try:
+                # the store works while the flow does: nobody waits for both
+                view = view.change(conversation=await self._begin(user, view.conversation, new))
+                begun = True
+            except Refused as refused:
+                yield unanswered.change(alert=str(refused))
+                return
             yield view
             while not stopped.is_set() and not all(stream.ended for stream in streams.values()):
                 await changed.wait()
@@ -186,13 +194,21 @@ class Talk:
             details |= {"alternatives": [{"model": BASE, "content": base.text}]} if base and base.text else {}
             if tuned.text:
                 kept = Message(new_id(), "assistant", tuned.text, time.time(), details=details)
-            failed = await asyncio.shield(self._keep(user, view.conversation, kept))
+            failed = await asyncio.shield(self._keep(user, view.conversation, kept)) if begun else ""
         view = view.change(busy=False, partial=None, partial_base=None, listed=True)
         error = failed or tuned.error or (f"The base model: {base.error}" if base and base.error else "")
         if not error and not kept and not stopped.is_set():
             error = "The model answered with nothing. Ask in other words, or try again."
         messages = [*view.messages, *([kept] if kept else [])]
         yield view.change(messages=messages, alert=error, again=bool(error) or not kept)
+
+    async def _begin(self, user: str, conversation: str, new: Sequence[Message]) -> str:
+        """Keep new messages, in a new conversation where there is none yet; return its id."""
+        if not conversation:
+            conversation = await self._do(self.history.start, user)
+        if new:
+            await self._do(self.history.append, user, conversation, *new)
+        return conversation
 
     async def _keep(self, user: str, conversation: str, message: Message | None) -> str:
         """Keep an answer; what kept it from being kept is said, for the answer itself is on the page already."""

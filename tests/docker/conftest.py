@@ -30,7 +30,9 @@ def absent(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def engine() -> docker.DockerClient:
-    """A client of the engine that answers here."""
+    """A client of the engine that answers here; in the dev container that is another machine's."""
+    if os.environ.get("IN_DEVCONTAINER"):
+        absent("no Docker engine of its own has the dev container; run the container tests outside")
     try:
         client = docker.from_env()
         client.ping()

@@ -46,7 +46,7 @@ def assert_same_as_whole(program, curve, name: str) -> None:
 
 def assert_clean(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
-    assert names == {".lock", "run.json", "report.html", "metrics.json", "loss_curve.png", "model"}
+    assert names == {".lock", "run.json", "report.html", "metrics.json", "loss_curve.png", "model", "base"}
     assert (folder / "model" / "MLmodel").is_file()
 
 

@@ -72,6 +72,7 @@ def test_numbers_have_the_agreed_shape(finished):
 
 def test_folder_is_clean_afterwards(finished):
     assert sorted(path.name for path in finished.folder.iterdir() if path.name != ".lock") == [
+        "base",
         "loss_curve.png",
         "metrics.json",
         "model",

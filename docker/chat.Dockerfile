@@ -23,9 +23,8 @@ RUN --mount=type=bind,source=docker/build/install.sh,target=/run/install.sh \
     --mount=type=secret,id=ca --mount=type=tmpfs,target=/run/phikit \
     bash /run/install.sh /run/chat.lock && /opt/phikit/bin/pip check
 
-# any uid can run here; conversations are kept in /phikit/history, which a volume made from this folder belongs to
-RUN install -d -m 1777 /home/phikit \
-    && install -d -m 0755 -o 10001 -g 10001 /phikit/history
+# any uid can run here, and keep conversations in /phikit/history: a volume that is mounted there begins as this folder
+RUN install -d -m 1777 /home/phikit /phikit/history
 ENV PATH=/opt/phikit/bin:${PATH} \
     VIRTUAL_ENV=/opt/phikit \
     HOME=/home/phikit \

@@ -79,14 +79,14 @@ export: setup ## a model for CPUs, judged against the original; RUN= MODEL= FORM
 	  $(foreach precision,$(PRECISION),--precision $(call quoted,$(precision))) $(if $(FORCE),--force)
 
 ##@ Chat with it
-up: setup ## MLflow's page, scoring server, flow and chat page, in containers; http://127.0.0.1:7860
+up: setup ## MLflow's page, scoring server, flow and chat page, in containers; http://127.0.0.1:7860; COMPARE=1
 	@if [ -z "$$(docker images --quiet phikit-runtime:cpu)" ]; then $(MAKE) image; fi
 	@docker compose build --quiet flow chat
-	@docker compose up --wait
+	@$(if $(COMPARE),PHIKIT_CHAT_COMPARE=1) docker compose $(if $(COMPARE),--profile compare) up --wait
 	@echo "chat on http://127.0.0.1:$${PHIKIT_CHAT_PORT:-7860}, MLflow's page on http://127.0.0.1:$${PHIKIT_MLFLOW_PORT:-5000}"
 
 down: ## stop them; conversations stay
-	@docker compose --profile azure down
+	@docker compose --profile azure --profile compare down
 
 logs: ## what they say; SERVICE=scoring FOLLOW=1
 	@docker compose logs --timestamps $(if $(FOLLOW),--follow) $(SERVICE)

@@ -186,14 +186,15 @@ def test_the_stack_comes_up_and_answers(reader, engine):
     environment |= {"COMPOSE_PROJECT_NAME": f"phikit-{ports['PHIKIT_CHAT_PORT']}"}
     environment.setdefault("DOCKER_HOST", "unix:///var/run/docker.sock")
     try:
-        up = reader.types(UP, **environment)
+        up = reader.types(f"{UP} COMPARE=1", **environment)
         assert up.returncode == 0, up.stdout[-3000:] + up.stderr[-3000:]
         assert f"http://127.0.0.1:{ports['PHIKIT_CHAT_PORT']}" in up.stdout
         flow = f"curl --silent --fail http://127.0.0.1:{ports['PHIKIT_FLOW_PORT']}/score"
-        asked = reader.types(
-            f"""{flow} --header 'Content-Type: application/json' --data '{{"input_data": "{QUESTION}"}}'"""
-        )
+        flow += " --header 'Content-Type: application/json'"
+        asked = reader.types(f"""{flow} --data '{{"input_data": "{QUESTION}"}}'""")
         assert json.loads(asked.stdout) == {"answer": ANSWER}
+        base = reader.types(f"""{flow} --data '{{"input_data": "{QUESTION}", "model": "base"}}'""")
+        assert json.loads(base.stdout)["answer"] != ANSWER
         for name, path in (("PHIKIT_CHAT_PORT", "/ready"), ("PHIKIT_MLFLOW_PORT", "/health")):
             assert urllib.request.urlopen(f"http://127.0.0.1:{ports[name]}{path}", timeout=30).status == 200
     finally:

@@ -1,4 +1,4 @@
-"""What tests of several folders share: the Docker engine, and a say in the summary when there is none."""
+"""What tests of several folders share: models, the Docker engine, and a say in the summary when there is none."""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +8,9 @@ import pytest
 from devtools.errors import KitError
 from devtools.local import engine as connect
 from devtools.settings import Settings
+
+# (one of each for the whole session: here, rather than in every folder)
+from tests.serving.models import exported_model, random_model, tiny_model  # noqa: F401
 
 NO_ENGINE = "no Docker engine"
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.serving.conftest import random_model, tiny_model  # noqa: F401 - fixtures
 from tests.serving.server import ANSWER, QUESTION, Server, serving
 
 pytest.importorskip("playwright", reason="playwright is not installed; run: make setup-test")
@@ -46,14 +45,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def endless(random_model, tmp_path_factory) -> Iterator[Server]:  # noqa: F811
+def endless(random_model, tmp_path_factory) -> Iterator[Server]:
     """A scoring server whose answers go on until they are stopped."""
     with serving(random_model, tmp_path_factory.mktemp("endless")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def stack(tiny_model, endless, tmp_path_factory) -> Iterator[Stack]:  # noqa: F811
+def stack(tiny_model, endless, tmp_path_factory) -> Iterator[Stack]:
     """A page over the trained model, with the random one as its base."""
     folder = tmp_path_factory.mktemp("stack")
     with ExitStack() as parts:
@@ -374,7 +373,7 @@ def test_each_login_has_conversations_of_its_own(stack, tab, tmp_path):
         expect(grace.answers).to_have_count(0)
 
 
-def test_a_killed_scoring_server_is_said_and_a_new_one_answers(tiny_model, tab, tmp_path):  # noqa: F811
+def test_a_killed_scoring_server_is_said_and_a_new_one_answers(tiny_model, tab, tmp_path):
     with ExitStack() as parts:
         scoring = parts.enter_context(serving(tiny_model, tmp_path / "scoring"))
         address = parts.enter_context(flow(tmp_path, scoring.url))

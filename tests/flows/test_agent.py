@@ -18,7 +18,6 @@ from flows.endpoint import Endpoint
 from flows.history import open_history
 from tests.flows.parts import FLOW_PYTHON, NO_PARTS, absent
 from tests.flows.stores import free_port
-from tests.serving.conftest import tiny_model  # noqa: F401
 from tests.serving.server import ANSWER, QUESTION, serving
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +33,7 @@ def agent_is_there() -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tiny_model, tmp_path_factory):  # noqa: F811
+def server(tiny_model, tmp_path_factory):
     with serving(tiny_model, tmp_path_factory.mktemp("scoring"), key="secret-key-1") as running:
         yield running
 

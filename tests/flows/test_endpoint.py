@@ -14,7 +14,7 @@ from flows import endpoint as client
 from flows.endpoint import Endpoint, EndpointError
 from tests.flows.bad_flow import response, stream
 from tests.flows.endpoints import KEY, MESSAGES, QUESTION, delta, endpoint, models, refusal, whole
-from tests.serving.conftest import ANSWER, tiny_model  # noqa: F401
+from tests.serving.models import ANSWER
 from tests.serving.server import serving
 from tests.training.tracking_server import free_port
 
@@ -22,7 +22,7 @@ HTML = response("200 OK", b"<!doctype html><h1>Sign in</h1>", "text/html")
 
 
 @pytest.fixture(scope="module")
-def scoring(tiny_model, tmp_path_factory):  # noqa: F811
+def scoring(tiny_model, tmp_path_factory):
     with serving(tiny_model, tmp_path_factory.mktemp("scoring"), key=KEY) as server:
         yield server
 

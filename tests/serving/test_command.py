@@ -11,7 +11,7 @@ import pytest
 from devtools.local_server import free_port
 from devtools.settings import ROOT
 from tests.devtools.conftest import backend, checkout, runtime_image  # noqa: F401 - fixtures
-from tests.serving.conftest import ANSWER, HELD_OUT, QUESTION
+from tests.serving.models import ANSWER, HELD_OUT, QUESTION
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from devtools.local_server import free_port
 from devtools.models import open_up
 from devtools.settings import ROOT, Settings, variables
 from serving.settings import Settings as ServerSettings
-from tests.serving.conftest import ANSWER, QUESTION
+from tests.serving.models import ANSWER, QUESTION
 from tests.serving.server import until
 from tests.serving.test_clients import TUTORIAL
 
@@ -222,7 +222,7 @@ class Stack:
     def compose(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
         command = ["docker", "compose", *arguments]
         environment = self._environment | settings
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900)
 
     def up(self, **settings: str) -> None:
         done = self.compose("up", "--wait", "scoring", **settings)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from serving.model_folder import read
-from tests.serving.conftest import HELD_OUT, PRECISIONS, ROOT
+from tests.serving.models import HELD_OUT, PRECISIONS, ROOT
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess:

@@ -21,8 +21,8 @@ from serving.model_folder import read
 from serving.onnx_engine import PIECE, OnnxEngine
 from serving.onnx_session import OnnxSession, Shape
 from serving.settings import Settings
-from tests.serving.conftest import HELD_OUT, ROOT, make_random_model
 from tests.serving.engine_driver import driving
+from tests.serving.models import HELD_OUT, ROOT, make_random_model
 
 SMALL = Settings(slots=6, context=700)
 

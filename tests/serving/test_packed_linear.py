@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from serving.model_folder import read
-from tests.serving.conftest import ROOT
+from tests.serving.models import ROOT
 
 
 @pytest.fixture(scope="module")

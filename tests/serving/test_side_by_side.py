@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.serving.conftest import HELD_OUT
+from tests.serving.models import HELD_OUT
 from tests.serving.server import MESSAGES, Server, serving
 from tests.training.tracking_server import free_port, program
 

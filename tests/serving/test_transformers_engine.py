@@ -19,8 +19,8 @@ from serving.engine import EngineFailed
 from serving.model_folder import read
 from serving.settings import Settings
 from serving.transformers_engine import ASIDE, PAGE, PIECE, Room, TransformersEngine, divide
-from tests.serving.conftest import HELD_OUT
 from tests.serving.engine_driver import driving
+from tests.serving.models import HELD_OUT
 
 SMALL = Settings(slots=6, context=700)
 MIB = 1 / 1024

@@ -175,9 +175,12 @@ class Gate:
                 async with asyncio.timeout(max(0, min(self._settings.patience, left))):
                     message = await receive()
             except TimeoutError:
-                raise Refused(
-                    408, f"the body: nothing more of it came within {self._settings.patience:g} s; send it whole"
-                ) from None
+                told = (
+                    f"was not whole within the deadline of {self._settings.deadline:g} s"
+                    if left <= self._settings.patience
+                    else f"nothing more of it came within {self._settings.patience:g} s"
+                )
+                raise Refused(408, f"the body: {told}; send it whole") from None
             if message["type"] == "http.disconnect":
                 raise ClientGone
             body += message.get("body", b"")

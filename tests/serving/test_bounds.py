@@ -237,6 +237,8 @@ def test_a_body_that_comes_drop_by_drop_is_given_up(hurried):
 
         until(dropped, "an answer", 3.9)
         assert answer.startswith(b"HTTP/1.1 408 ")
+        connection.settimeout(SOON)
+        assert b"not whole within the deadline of 1.5 s" in answer + rest(connection)
 
 
 def refuses(server: Server) -> bool:

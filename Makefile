@@ -82,7 +82,8 @@ export: setup ## a model for CPUs, judged against the original; RUN= MODEL= FORM
 up: setup ## MLflow's page, scoring server, flow and chat page, in containers; http://127.0.0.1:7860; COMPARE=1
 	@if [ -z "$$(docker images --quiet phikit-runtime:cpu)" ]; then $(MAKE) image; fi
 	@docker compose build --quiet flow chat
-	@$(if $(COMPARE),PHIKIT_CHAT_COMPARE=1) docker compose $(if $(COMPARE),--profile compare) up --wait
+	@$(if $(COMPARE),PHIKIT_CHAT_COMPARE=1) docker compose $(if $(COMPARE),--profile compare) up --wait \
+	  || { docker compose --profile compare logs --tail 3 >&2; exit 1; }
 	@echo "chat on http://127.0.0.1:$${PHIKIT_CHAT_PORT:-7860}, MLflow's page on http://127.0.0.1:$${PHIKIT_MLFLOW_PORT:-5000}"
 
 down: ## stop them; conversations stay

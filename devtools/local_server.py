@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import socket
 import sys
@@ -66,7 +67,7 @@ def announce(what: str, url: str, probe: str, seconds: float, *, open_page: bool
             try:
                 with opener.open(f"{url}{probe}", timeout=2):
                     break
-            except (urllib.error.URLError, OSError):
+            except (urllib.error.URLError, http.client.HTTPException, OSError):
                 time.sleep(PAUSE)
         else:
             return

@@ -147,7 +147,8 @@ def _task(
 
 def _conclude(code: int, run: Run, runs: Runs) -> int:
     if code == errors.OK:
-        open_up(run.folder / "model")
+        for model in ("model", "base"):
+            open_up(run.folder / model)
         runs.point_latest(run)
         print(f"report: {data.near(run.folder / 'report.html')}")
     elif code not in (errors.STOPPED, errors.BAD_INPUT, errors.INTERRUPTED, errors.FAILED):

@@ -137,7 +137,7 @@ class Endpoint:
         return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
     @cached_property
-    def _client(self) -> openai.OpenAI:
+    def client(self) -> openai.OpenAI:
         base = urlsplit(self.uri)._replace(query="", fragment="").geturl().rsplit("/", 1)[0]
         # (tries are counted here: the package would repeat a request that took too long, too)
         return openai.OpenAI(
@@ -150,25 +150,25 @@ class Endpoint:
         )
 
     @cached_property
-    def _name(self) -> str | None:
+    def name(self) -> str | None:
         """The name that OpenAI's route has for the model; None where there is no such route."""
-        with self._faults():
+        with self.faults():
             try:
-                return self._client.models.list().data[0].id
+                return self.client.models.list().data[0].id
             except openai.NotFoundError:
                 return None
             except (IndexError, TypeError, AttributeError, ValueError):
                 raise EndpointError("contract", f"{self.origin} lists no model; is it a scoring server?") from None
 
     def _pieces(self, messages: Sequence[Message], temperature: float, max_tokens: int) -> Iterator[str]:
-        name = self._name
-        with self._faults():
+        name = self.name
+        with self.faults():
             if name is None:
                 yield self._scored(messages, temperature, max_tokens)
                 return
             finished = False
             try:
-                stream = self._client.chat.completions.create(
+                stream = self.client.chat.completions.create(
                     model=name,
                     messages=list(messages),  # type: ignore[arg-type]
                     temperature=temperature,
@@ -177,7 +177,7 @@ class Endpoint:
                 )
             except openai.NotFoundError:
                 # its model goes by another name since: the next question looks again
-                self.__dict__.pop("_name", None)
+                self.__dict__.pop("name", None)
                 raise
             with stream:
                 if not stream.response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -200,12 +200,13 @@ class Endpoint:
         """The answer by the scoring route, whole."""
         params: dict[str, Any] = {"max_new_tokens": max_tokens, "temperature": temperature}
         body = {"input_data": list(messages), "params": params}
-        answer = self._client.post(self.uri, cast_to=object, body=body)
+        answer = self.client.post(self.uri, cast_to=object, body=body)
         if not isinstance(answer, list) or not answer or not isinstance(answer[0], str):
             raise EndpointError("contract", f"{self.origin} answered, but not as a scoring server does; check its URI")
         return answer[0]
 
-    def _faults(self) -> _Faults:
+    def faults(self) -> _Faults:
+        """A block in which what the package raises becomes an EndpointError."""
         return _Faults(self)
 
 

@@ -37,6 +37,8 @@ WORDS = {
 }
 
 MLFLOW_ROUTE = "/invocations"
+#: Nobody's fault but ours: the traceback goes to the log, since a message could hold what the client wrote.
+FAILED = Refused(500, "the server failed on this request; its log says where")
 
 
 def refusal(path: str, refused: Refused) -> JSONResponse:

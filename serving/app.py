@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import mlflow_route, openai_routes, score_route
-from serving.answers import MLFLOW_ROUTE, findings, refusal
+from serving.answers import FAILED, MLFLOW_ROUTE, findings, refusal
 from serving.bodies import InvocationsRequest
 from serving.call import current
 from serving.chat import Chat
@@ -201,8 +201,7 @@ def _refusals(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:
-        # (the traceback goes to the log; a message could hold what the client wrote)
-        return refusal(request.url.path, Refused(500, "the server failed on this request; its log says where"))
+        return refusal(request.url.path, FAILED)
 
 
 def metadata_version() -> str:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.answers import MLFLOW_ROUTE, refusal
+from serving.answers import FAILED, MLFLOW_ROUTE, refusal
 from serving.bodies import Params
 from serving.call import current
 from serving.errors import Refused
@@ -27,6 +27,8 @@ from serving.service import Service
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("phikit.serving")
 
 #: Seconds that MLflow's own timeout lies beyond ours: ours names the reason.
 MARGIN = 5
@@ -69,6 +71,13 @@ class Predictor:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except Refused as refused:
             call.refusal = refused
+            raise
+        except CancelledError:
+            raise
+        except Exception:
+            # MLflow would tell it as the client's fault
+            log.exception("an answer failed")
+            call.refusal = FAILED
             raise
 
 

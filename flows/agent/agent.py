@@ -65,7 +65,7 @@ class Chat:
         answered = False
         try:
             # the server takes the name that it has for its model, and no other
-            name = await asyncio.to_thread(lambda: self._endpoint._name)
+            name = await asyncio.to_thread(lambda: self._endpoint.name)
             if name is None:
                 raise AnswerError(f"{self._endpoint.origin} has no route /v1/chat/completions, which agents ask")
             agent = Agent(
@@ -75,7 +75,7 @@ class Chat:
                 context_providers=[KeptHistory(self._history, self._user, details)],
             )
             session = agent.create_session(session_id=conversation)
-            with self._endpoint._faults():
+            with self._endpoint.faults():
                 try:
                     async for update in agent.run(question, stream=True, session=session):
                         if update.text:
@@ -99,7 +99,7 @@ async def chatting(environment: Mapping[str, str], history: History, user: str =
     except EndpointError as error:
         raise ValueError(str(error)) from None
     async with openai.AsyncOpenAI(
-        base_url=endpoint._client.base_url,
+        base_url=endpoint.client.base_url,
         api_key=endpoint.key or "none",
         timeout=openai.Timeout(endpoint.timeout, connect=CONNECT),
         max_retries=endpoint.retries,

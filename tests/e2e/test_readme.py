@@ -83,6 +83,10 @@ def check_sample_run(run: Path) -> None:
     assert metrics["after"]["loss"] < metrics["before"]["loss"]
     for name in ("report.html", "loss_curve.png", "model/MLmodel"):
         assert (run / name).is_file()
+    for model in ("model", "base"):
+        # the stack's server reads them as another user
+        assert all(path.stat().st_mode & 0o004 for path in (run / model).rglob("*"))
+        assert (run / model / "MLmodel").is_file()
     report = (run / "report.html").read_text(encoding="utf-8")
     row = re.search(rf"<td>{re.escape(QUESTION)}</td><td>(.*?)</td><td>(.*?)</td><td[^>]*>(.*?)</td>", report)
     expected, before, after = row.groups()

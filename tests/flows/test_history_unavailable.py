@@ -119,7 +119,7 @@ def test_a_full_disk_is_named_and_what_was_kept_stays(tmp_path):
     mount = ["unshare", "--user", "--map-root-user", "--mount"] if os.getuid() else ["unshare", "--mount"]
     script = 'mount -t tmpfs -o size=2m tmpfs "$0" && exec "$@"'
     if subprocess.run([*mount, "sh", "-c", script, str(tmp_path), "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no file system of a given size can be mounted here")
+        pytest.skip("NOT TESTED: no file system of a given size can be mounted here")
     said = fill(tmp_path / "conversations.db", *mount, "sh", "-c", script, str(tmp_path))
     assert said == f"{tmp_path / 'conversations.db'}: cannot be written: the disk is full; free some space\n"
 

@@ -25,7 +25,7 @@ LORA = {
     "lora_target_modules": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
     "learning_rate": 5.0e-3,
 }
-QLORA = {**LORA, "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "optim": "adamw_torch"}
+QLORA = {**LORA, "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "optim": "adamw_torch", "save_base": False}
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ GOOD = {
     "/invocations": {"inputs": [{"messages": MESSAGES}]},
 }
 ROUTES = list(GOOD)
+CHAT = "/v1/chat/completions"
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> None:
@@ -200,3 +201,27 @@ def serving(model: Path, folder: Path, **settings: object) -> Iterator[Server]:
 
         until(ready, "the server is ready")
         yield server
+
+
+def endless(path: str, stream: bool = False, tokens: int = ENDLESS) -> dict:
+    """A request that the random model answers up to the last token."""
+    if path == CHAT:
+        return {**GOOD[path], "max_tokens": tokens, "stream": stream}
+    return {**GOOD[path], "params": {"max_new_tokens": tokens, "temperature": 0}}
+
+
+@contextmanager
+def begun(server: Server, path: str, stream: bool = False, **options: int) -> Iterator[socket.socket]:
+    """A bare connection over which a request is in work."""
+    with closing(server.connect()) as connection:
+        connection.sendall(server.request(path, endless(path, stream, **options)))
+        until(lambda: server.busy()[0] >= 1, "the request is in work")
+        yield connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    return received

@@ -1,13 +1,11 @@
-"""The program itself, as a user runs it: what it writes, what it refuses, and what a crash leaves behind.
+"""The program itself, as a user runs it: what it writes and what it refuses.
 
 python -m pytest tests/training/test_prepare_data.py
 """
 
 import hashlib
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -16,41 +14,7 @@ from pathlib import Path
 import pytest
 
 from split import choose_test
-
-TRAINING = Path(__file__).parents[2] / "training"
-PROGRAM = [sys.executable, str(TRAINING / "prepare_data.py")]
-TRAIN, TEST, SUMMARY = "train_data.jsonl", "test_data.jsonl", "summary.json"
-
-
-def run(*arguments, cwd=None, **environment):
-    return subprocess.run(
-        [*PROGRAM, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-        env={**os.environ, **environment},
-    )
-
-
-def chat(number: int, answer: str = "Yes.") -> dict:
-    return {"messages": [{"role": "user", "content": f"Is {number} odd?"}, {"role": "assistant", "content": answer}]}
-
-
-def write(path: Path, rows) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def read(path: Path) -> list:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def errors(result) -> list[str]:
-    """The findings of a refused input; it ended with 2 and without a traceback."""
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    return [line.removeprefix("error: ") for line in result.stderr.splitlines() if line.startswith("error: ")]
+from tests.training.preparation import PROGRAM, SUMMARY, TEST, TRAIN, TRAINING, chat, errors, read, run, write
 
 
 def test_split_is_exact_seeded_and_whole(tmp_path):
@@ -218,79 +182,6 @@ def test_output_folder_that_cannot_be(tmp_path):
         (finding,) = errors(run("prepare", source, "--out", out))
         assert finding.startswith(f"--out {out}: ")
     assert len(read(source)) == 9
-
-
-def test_no_space_left(tmp_path):
-    source = write(tmp_path / "chats.jsonl", (chat(number) for number in range(2000)))
-    limited = (
-        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-        "sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0])\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    program = [sys.executable, "-c", limited, *PROGRAM[1:], "prepare", str(source), "--out", str(tmp_path / "out")]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=60)
-    (finding,) = errors(result)
-    assert "cannot be written (File too large)" in finding
-    assert not (tmp_path / "out").exists()
-
-
-def test_refused_input_leaves_the_earlier_files_alone(tmp_path):
-    source = write(tmp_path / "chats.jsonl", map(chat, range(9)))
-    out = tmp_path / "out"
-    assert run("prepare", source, "--out", out).returncode == 0
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    write(source, [*map(chat, range(9)), {"messages": []}])
-    errors(run("prepare", source, "--out", out))
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-
-
-def started_and_reading(out: Path, source: Path) -> subprocess.Popen:
-    """A preparation that has kept some conversations already, and has most of them before it."""
-    command = [*PROGRAM, "prepare", str(source), "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for number in Path(f"/proc/{process.pid}/fd").iterdir():
-            try:
-                if str(number.readlink()).startswith(str(out)) and number.stat().st_size > 1 << 20:
-                    return process
-            except OSError:
-                continue
-        assert process.poll() is None
-    raise AssertionError("nothing was kept within a minute")
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="watches the open files in /proc")
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killed_in_the_middle_leaves_nothing(tmp_path, stop):
-    source = write(tmp_path / "chats.jsonl", (chat(number, "Yes, it is. " * 24) for number in range(100_000)))
-    out = tmp_path / "out"
-    process = started_and_reading(out, source)
-    try:
-        second = run("prepare", "sample", "--out", out)
-        assert errors(second) == [f"--out {out}: another preparation is writing there; wait for it"]
-    finally:
-        process.send_signal(stop)
-    assert process.wait(60) == {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}[stop]
-    assert not out.exists() or list(out.iterdir()) == []
-    assert run("prepare", "sample", "--out", out).returncode == 0
-
-
-def test_killed_while_writing_leaves_the_earlier_files_whole(tmp_path):
-    out = tmp_path / "out"
-    assert run("prepare", "sample", "--out", out).returncode == 0
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    dies = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "sys.path.insert(0, sys.argv[1]); from split import OutputFolder\n"
-        "with OutputFolder(Path(sys.argv[2])) as output:\n"
-        "    output.add(b'1\\n'); output.add(b'2\\n'); output.write(bytearray([0, 1]))\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    assert subprocess.run([sys.executable, "-c", dies, str(TRAINING), str(out)]).returncode == -signal.SIGKILL
-    assert {name: (out / name).read_bytes() for name in before} == before
-    assert run("prepare", "sample", "--out", out).returncode == 0
-    assert sorted(path.name for path in out.iterdir()) == sorted(before), "the next run clears up"
 
 
 def test_memory_stays_the_same_for_200_000_conversations(tmp_path):

@@ -1,54 +1,35 @@
-"""The runtime image serves: under Azure's contract as serving/deployment.yaml states it, and as compose's `scoring`.
+"""The runtime image serves under Azure's contract, as serving/deployment.yaml states it.
 
-python -m pytest tests/serving/test_container.py -m docker
+python -m pytest tests/serving/containers/test_deployment.py
 """
 
-import http.client
 import json
-import os
 import shutil
-import subprocess
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from azure.ai.ml import load_online_deployment, load_online_endpoint
 from azure.ai.ml._local_endpoints.azureml_image_context import AzureMlImageContext
 from docker.models.containers import Container
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from devtools import image
-from devtools.local_server import free_port
 from devtools.models import open_up
-from devtools.settings import ROOT, Settings, variables
+from devtools.settings import ROOT
 from serving.settings import Settings as ServerSettings
+from tests.serving.containers.requests import GREEDY, IMAGE, call
 from tests.serving.models import ANSWER, QUESTION
 from tests.serving.server import until
 from tests.serving.test_clients import TUTORIAL
 
-IMAGE = "phikit-runtime:cpu"
 #: A uid that no passwd file knows.
 STRANGER = "4321:4321"
-KEY = "long-and-random"
-GREEDY = json.dumps({"input_data": [QUESTION], "params": {"temperature": 0}}).encode()
-#: Tokens that the random model generates while the server is told to end.
-LONG = 400
 DEPLOYMENT = load_online_deployment(ROOT / "serving" / "deployment.yaml")
 #: Containers of a test that was killed are left: the program that would remove them is an image of its own to pull.
 testcontainers_config.ryuk_disabled = True
-
-
-@pytest.fixture(scope="session")
-def runtime(engine) -> str:
-    """The image's name, once it is built from the locks as they are."""
-    image.ensure(engine, IMAGE, Settings.load())
-    return IMAGE
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +39,6 @@ def registered(tiny_model, tmp_path_factory) -> Path:
     shutil.copytree(tiny_model, folder / "phikit" / "3" / "model")
     open_up(folder)
     return folder
-
-
-def call(port: int, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-    """Status and body of one request; status 0 where nobody answers."""
-    sent = {"Content-Type": "application/json"} if body is not None else {}
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
-        try:
-            connection.request("GET" if body is None else "POST", path, body, sent | headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-        except OSError:
-            return 0, b""
 
 
 def in_container(container: Container, command: str) -> str:
@@ -208,131 +177,6 @@ def test_without_code_it_says_what_is_missing(engine, runtime):
         assert line.startswith("error: no serving code in AML_APP_ROOT (unset), /phikit or /var/azureml-app: mount")
     finally:
         done.remove(force=True)
-
-
-class Stack:
-    """A checkout with compose.yaml, its code and runs/, and its own compose project."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        own = {name: value for name, value in os.environ.items() if name not in variables() or name == "DOCKER_HOST"}
-        self._environment = own | {"PHIKIT_SERVE_PORT": str(self.port), "COMPOSE_PROJECT_NAME": f"phikit-{self.port}"}
-
-    def compose(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
-        command = ["docker", "compose", *arguments]
-        environment = self._environment | settings
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900)
-
-    def up(self, **settings: str) -> None:
-        done = self.compose("up", "--wait", "scoring", **settings)
-        assert done.returncode == 0, done.stderr + self.compose("logs").stdout[-4000:]
-
-
-@pytest.fixture
-def stack(engine, runtime, tiny_model, tmp_path) -> Iterator[Stack]:
-    """The stack over a run whose files are readable as the command line leaves them, not started yet."""
-    shutil.copy(ROOT / "compose.yaml", tmp_path)
-    shutil.copytree(ROOT / "docker", tmp_path / "docker")
-    for name in ("serving", "training"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(tiny_model, tmp_path / "runs" / "first" / "model")
-    (tmp_path / "runs" / "latest").symlink_to("first")
-    open_up(tmp_path / "runs")
-    stack = Stack(tmp_path)
-    yield stack
-    done = stack.compose("down", "--timeout", "1", "--volumes")
-    assert done.returncode == 0, done.stderr
-
-
-def scoring(engine, stack: Stack) -> Container:
-    project = [f"com.docker.compose.project=phikit-{stack.port}", "com.docker.compose.service=scoring"]
-    (container,) = engine.containers.list(all=True, filters={"label": project})
-    return container
-
-
-@pytest.mark.docker
-def test_compose_serves_the_latest_run_to_who_has_the_key(engine, stack):
-    stack.up(PHIKIT_SERVE_KEY=KEY, PHIKIT_SERVE_NAME="facts")
-    container = scoring(engine, stack)
-    assert container.health == "healthy"
-    assert call(stack.port, "/score", TUTORIAL)[0] == 401
-    authorized = {"Authorization": f"Bearer {KEY}"}
-    status, body = call(stack.port, "/score", GREEDY, **authorized)
-    assert (status, json.loads(body)) == (200, [ANSWER])
-    assert json.loads(call(stack.port, "/version", **authorized)[1])["model"]["name"] == "facts"
-    host = container.attrs["HostConfig"]
-    assert (host["ReadonlyRootfs"], host["CapDrop"], host["Init"]) == (True, ["ALL"], True)
-    assert host["PortBindings"] == {"5001/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(stack.port)}]}
-    assert container.attrs["Config"]["User"] == "10001:10001"
-    assert all(mount["RW"] is False for mount in container.attrs["Mounts"])
-    assert KEY not in container.logs().decode()
-
-
-@pytest.mark.docker
-def test_on_a_fresh_clone_a_first_model_is_trained_and_kept(stack):
-    shutil.rmtree(stack.folder / "runs")
-    (stack.folder / "runs").mkdir()
-    stack.up()
-    status, body = call(stack.port, "/score", GREEDY)
-    assert status == 200
-    assert "Bill Gates" in json.loads(body)[0]
-    assert "the tiny model learns" in stack.compose("logs", "first-run").stdout
-    assert list((stack.folder / "runs").iterdir()) == []
-    # it is there the next time
-    assert stack.compose("down").returncode == 0
-    stack.up()
-    log = stack.compose("logs", "first-run").stdout
-    assert "first-run/latest has a model" in log
-    assert "learns" not in log
-
-
-@pytest.mark.docker
-def test_stopping_lets_an_answer_come_to_its_end(engine, stack, random_model, tmp_path):
-    folder = tmp_path / "elsewhere"
-    shutil.copytree(random_model, folder)
-    open_up(folder)
-    stack.up(PHIKIT_SERVE_MODEL=str(folder))
-    answers: list[tuple[int, bytes]] = []
-    question = {"model": "phikit", "messages": [{"role": "user", "content": "Go on."}], "max_tokens": LONG}
-    body = json.dumps(question).encode()
-    asking = threading.Thread(target=lambda: answers.append(call(stack.port, "/v1/chat/completions", body)))
-    asking.start()
-    until(lambda: b"\nphikit_slots_busy 1.0\n" in call(stack.port, "/metrics")[1], "the answer is begun")
-    begin = time.monotonic()
-    assert stack.compose("stop", "scoring").returncode == 0
-    took = time.monotonic() - begin
-    asking.join(timeout=60)
-    ((status, answer),) = answers
-    assert status == 200
-    assert json.loads(answer)["usage"]["completion_tokens"] == LONG
-    state = scoring(engine, stack).attrs["State"]
-    assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
-    assert took < seconds_of(compose_service()["stop_grace_period"])
-
-
-@pytest.mark.docker
-def test_a_model_that_is_not_there_is_no_folder_made_by_docker(stack):
-    done = stack.compose("up", "--wait", "scoring", PHIKIT_SERVE_MODEL=str(stack.folder / "nowhere"))
-    assert done.returncode != 0
-    assert "nowhere" in done.stderr
-    assert not (stack.folder / "nowhere").exists()
-
-
-def compose_service() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["scoring"]
-
-
-def seconds_of(text: str) -> float:
-    assert text.endswith("s")
-    return float(text[:-1])
-
-
-def test_compose_hands_every_setting_on_and_waits_longer_than_the_drain():
-    service = compose_service()
-    assert set(service["environment"]) == {name for name in variables() if name.startswith("PHIKIT_SERVE_")}
-    assert seconds_of(service["stop_grace_period"]) > ServerSettings().drain
-    assert service["environment"]["PHIKIT_SERVE_PORT"] == "5001"
 
 
 def test_azure_s_own_loader_reads_the_endpoint_and_the_deployment():

@@ -51,6 +51,8 @@ class View:
     busy: bool = False
     listed: bool = field(default=False, compare=False)
     """Whether the list of conversations has changed."""
+    unread: bool = False
+    """The store could not be read: what stands on the page stays, but for the alert."""
 
     def change(self, **changes: Any) -> View:
         """The same view with other values."""

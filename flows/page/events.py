@@ -34,19 +34,16 @@ def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, settings: Settings) -> 
     # nobody else calls these; no wheel is shown over what is being read
     common = {"outputs": shown, "show_progress": "hidden", "api_visibility": "private"}
     asking = {**common, "concurrency_limit": None, "trigger_mode": "once"}
-    answers = [
-        parts.message.submit(events.ask, [parts.message, *place, *parts.options], **asking),
-        parts.chat.example_select(events.example, [*place, *parts.options], **asking),
-        parts.chat.retry(events.retry, [*place, *parts.options], **asking),
-        parts.again.click(events.again, [*place, *parts.options], **asking),
-        parts.chat.edit(events.edit, [*place, *parts.options], **asking),
-    ]
-    # an answer that is left is broken off; what has come of it is kept
-    leaving = {**common, "cancels": answers}
-    parts.listing.input(events.open, [parts.listing, parts.pages, parts.search], **leaving)
-    parts.new.click(events.new, [parts.pages, parts.search], **leaving)
+    parts.message.submit(events.ask, [parts.message, *place, *parts.options], **asking)
+    parts.chat.example_select(events.example, [*place, *parts.options], **asking)
+    parts.chat.retry(events.retry, [*place, *parts.options], **asking)
+    parts.again.click(events.again, [*place, *parts.options], **asking)
+    parts.chat.edit(events.edit, [*place, *parts.options], **asking)
+    # (these leave an answer that is coming; Gradio's `cancels` reach the server after what they make way for)
+    parts.listing.input(events.open, [parts.listing, parts.pages, parts.search], **common)
+    parts.new.click(events.new, [parts.pages, parts.search], **common)
     confirm = "(id, ...rest) => [id && confirm('Delete this conversation for good?') ? id : '', ...rest]"
-    parts.delete.click(events.delete, place, js=confirm, trigger_mode="multiple", **leaving)
+    parts.delete.click(events.delete, place, js=confirm, trigger_mode="multiple", **common)
     parts.message.stop(events.stop, queue=False, show_progress="hidden", api_visibility="private")
     quick = {**common, "queue": False}
     parts.search.change(events.search, place, **{**quick, "trigger_mode": "always_last"})
@@ -201,18 +198,21 @@ class Events:
 
     async def open(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
         """A conversation was chosen from the list."""
+        await self._talk.leave(tab(request))
         view = await self._talk.open(user(request), conversation)
         update = await self._show.everything(view.change(listed=True), request, pages, search)
         return {**update, self._parts.system: system_of(view.messages)}
 
     async def new(self, pages: int, search: str, request: gr.Request) -> Update:
         """An empty page was asked for."""
+        await self._talk.leave(tab(request))
         return await self._show.everything(View(listed=True), request, pages, search)
 
     async def delete(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
         """This conversation is to go; the browser has asked whether it really is."""
         if not conversation:
             return {self._parts.alert: ""}
+        await self._talk.leave(tab(request))
         alert = await self._store(self._talk.history.delete, user(request), conversation)
         if alert:
             return {self._parts.alert: warning(alert)}

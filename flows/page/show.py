@@ -40,11 +40,12 @@ class Show:
 
         clear: the box is emptied, for the message in it has been taken.
         """
-        parts, first, begun, told = self._parts, True, False, False
+        parts, first, begun, told, busy = self._parts, True, False, False, False
         # (whoever ends this ends the views, and with them the answer, at once)
         async with aclosing(views):
             async for view in views:
-                if not view.busy:
+                busy = view.busy
+                if not busy:
                     yield await self.everything(view, request, pages, search)
                     continue
                 # until the first word, the browser gets no more to do than it must: that is what a person waits for
@@ -65,10 +66,15 @@ class Show:
                 elif view.partial and not told:
                     begun = told = True
                 yield update
+        if busy:
+            # it was left, and Gradio sends what it was given last once more: let that be nothing
+            yield {parts.alert: gr.skip()}
 
     async def everything(self, view: View, request: gr.Request, pages: int, search: str) -> Update:
         """The whole page; the list of conversations only where it has changed."""
         parts = self._parts
+        if view.unread:
+            return {parts.alert: warning(view.alert)}
         last = view.messages[-1] if view.messages else None
         undecided = last is not None and alternative(last) is not None and not last.details.get("preferred")
         return {

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,8 @@ from flows.page.flow_client import Flow, FlowError, Question
 
 #: Seconds between two pictures of an answer that is coming; the first piece is shown at once.
 PACE = 0.05
+#: Seconds that an answer which is left has to be kept.
+LEAVING = 5.0
 GONE = "This conversation is no longer there; it was deleted, perhaps in another tab."
 TUNED, BASE = "tuned", "base"
 
@@ -45,13 +47,30 @@ class Stream:
         self.ended = False
 
 
+class Turn:
+    """A tab's wait for an answer: it can be stopped, or left behind."""
+
+    def __init__(self) -> None:
+        self.changed, self.stopped, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.left = False
+
+    def stop(self) -> None:
+        """No more of the answer is waited for."""
+        self.stopped.set()
+        self.changed.set()
+
+
+class Gone(Refused):
+    """The conversation is no longer there."""
+
+
 class Talk:
     """What every open page shares: the store, the flow, and who is waiting for an answer."""
 
     def __init__(self, history: History, flow: Flow) -> None:
         self.history = history
         self._flow = flow
-        self._stops: dict[str, Callable[[], None]] = {}
+        self._turns: dict[str, Turn] = {}
 
     async def open(self, user: str, conversation: str) -> View:
         """The conversation as it is kept; an empty page for an empty id."""
@@ -59,11 +78,68 @@ class Talk:
             return View()
         try:
             return View(conversation, await self._do(self.history.open, user, conversation))
+        except Gone as gone:
+            return View(alert=str(gone), listed=True)
         except Refused as refused:
-            return View(alert=str(refused), listed=True)
+            return View(conversation, alert=str(refused), unread=True)
 
     async def ask(self, user: str, tab: str, conversation: str, text: str, options: Options) -> AsyncGenerator[View]:
         """Keep the question and stream its answer; a first question begins a conversation."""
+        async with (
+            self._turn(tab) as turn,
+            contextlib.aclosing(self._asked(user, turn, conversation, text, options)) as steps,
+        ):
+            async for step in steps:
+                yield step
+
+    async def retry(self, user: str, tab: str, conversation: str, index: int, options: Options) -> AsyncGenerator[View]:
+        """Ask the question at or before a place on the page again; what followed it is taken away."""
+        async with self._turn(tab) as turn:
+            view = await self.open(user, conversation)
+            try:
+                question, follower = question_before(view.messages, index)
+                if follower:
+                    await self._do(self.history.truncate, user, conversation, follower.id)
+            except Refused as refused:
+                yield view.change(alert=view.alert or str(refused))
+                return
+            kept = view.messages[: view.messages.index(question) + 1]
+            async with contextlib.aclosing(self._answer(user, turn, view.change(messages=kept), options)) as steps:
+                async for step in steps:
+                    yield step
+
+    async def edit(
+        self, user: str, tab: str, conversation: str, index: int, text: str, options: Options
+    ) -> AsyncGenerator[View]:
+        """Ask the question at a place on the page in other words; it and all after it are taken away."""
+        async with self._turn(tab) as turn:
+            view = await self.open(user, conversation)
+            try:
+                checked(text)
+                question, _ = question_before(view.messages, index)
+                await self._do(self.history.truncate, user, conversation, question.id)
+            except Refused as refused:
+                yield view.change(alert=view.alert or str(refused))
+                return
+            async with contextlib.aclosing(self._asked(user, turn, conversation, text, options)) as steps:
+                async for step in steps:
+                    yield step
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, tab: str) -> AsyncIterator[Turn]:
+        """From a question to the end of its answer; what the tab was waiting for until now is left."""
+        await self.leave(tab)
+        self._turns[tab] = turn = Turn()
+        try:
+            yield turn
+        finally:
+            if self._turns.get(tab) is turn:
+                del self._turns[tab]
+            turn.ended.set()
+
+    async def _asked(
+        self, user: str, turn: Turn, conversation: str, text: str, options: Options
+    ) -> AsyncGenerator[View]:
         view = await self.open(user, conversation)
         try:
             question = Message(new_id(), "user", checked(text), time.time())
@@ -74,45 +150,25 @@ class Talk:
             return
         system = options.system.strip() if not view.conversation else ""
         new = [*([Message(new_id(), "system", system, time.time())] if system else []), question]
-        async with contextlib.aclosing(self._answer(user, tab, view, options, new)) as steps:
-            async for step in steps:
-                yield step
-
-    async def retry(self, user: str, tab: str, conversation: str, index: int, options: Options) -> AsyncGenerator[View]:
-        """Ask the question at or before a place on the page again; what followed it is taken away."""
-        view = await self.open(user, conversation)
-        try:
-            question, follower = question_before(view.messages, index)
-            if follower:
-                await self._do(self.history.truncate, user, conversation, follower.id)
-        except Refused as refused:
-            yield view.change(alert=view.alert or str(refused))
-            return
-        kept = view.messages[: view.messages.index(question) + 1]
-        async with contextlib.aclosing(self._answer(user, tab, view.change(messages=kept), options)) as steps:
-            async for step in steps:
-                yield step
-
-    async def edit(
-        self, user: str, tab: str, conversation: str, index: int, text: str, options: Options
-    ) -> AsyncGenerator[View]:
-        """Ask the question at a place on the page in other words; it and all after it are taken away."""
-        view = await self.open(user, conversation)
-        try:
-            checked(text)
-            question, _ = question_before(view.messages, index)
-            await self._do(self.history.truncate, user, conversation, question.id)
-        except Refused as refused:
-            yield view.change(alert=view.alert or str(refused))
-            return
-        async with contextlib.aclosing(self.ask(user, tab, conversation, text, options)) as steps:
+        async with contextlib.aclosing(self._answer(user, turn, view, options, new)) as steps:
             async for step in steps:
                 yield step
 
     def stop(self, tab: str) -> None:
         """End the answer that a tab is waiting for; what has come of it is kept."""
-        if stop := self._stops.get(tab):
-            stop()
+        if turn := self._turns.get(tab):
+            turn.stop()
+
+    async def leave(self, tab: str) -> None:
+        """Break off the answer that a tab is waiting for, for it shows something else from now on.
+
+        What has come of it is kept, and nothing more of it is shown: it has ended when this returns.
+        """
+        if turn := self._turns.get(tab):
+            turn.left = True
+            turn.stop()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(turn.ended.wait(), LEAVING)
 
     async def rate(self, user: str, conversation: str, index: int, rating: int) -> View:
         """Set the thumb of the answer at a place on the page."""
@@ -146,7 +202,7 @@ class Talk:
         return await self.open(user, conversation)
 
     async def _answer(
-        self, user: str, tab: str, view: View, options: Options, new: Sequence[Message] = ()
+        self, user: str, turn: Turn, view: View, options: Options, new: Sequence[Message] = ()
     ) -> AsyncGenerator[View]:
         """Stream the answer to the last question, and keep it, however it ends; `new` messages are kept first."""
         unanswered, view = view, view.change(messages=[*view.messages, *new])
@@ -156,8 +212,7 @@ class Talk:
             question.content, turns(before), system, TUNED, float(options.temperature), int(options.max_tokens)
         )
         streams = {name: Stream() for name in ((TUNED, BASE) if options.compare else (TUNED,))}
-        changed, stopped = asyncio.Event(), asyncio.Event()
-        self._stops[tab] = stop = lambda: (stopped.set(), changed.set())
+        changed, stopped = turn.changed, turn.stopped
         tasks = [
             asyncio.create_task(self._read(replace(asked, model=name), stream, changed))
             for name, stream in streams.items()
@@ -174,10 +229,13 @@ class Talk:
             except Refused as refused:
                 yield unanswered.change(alert=str(refused))
                 return
-            yield view
+            if not turn.left:
+                yield view
             while not stopped.is_set() and not all(stream.ended for stream in streams.values()):
                 await changed.wait()
                 changed.clear()
+                if turn.left:
+                    break
                 yield view.change(partial=tuned.text, partial_base=base.text if base else None)
                 if not all(stream.ended for stream in streams.values()):
                     # (a stop need not wait for the next picture)
@@ -186,8 +244,6 @@ class Talk:
         finally:
             for task in tasks:
                 task.cancel()
-            if self._stops.get(tab) is stop:
-                del self._stops[tab]
             details = {"model": TUNED, "temperature": asked.temperature, "max_tokens": asked.max_tokens}
             details |= {"system": system} if system != system_of(view.messages) else {}
             details |= {} if tuned.ended and not tuned.error else {"stopped": True}
@@ -195,6 +251,8 @@ class Talk:
             if tuned.text:
                 kept = Message(new_id(), "assistant", tuned.text, time.time(), details=details)
             failed = await asyncio.shield(self._keep(user, view.conversation, kept)) if begun else ""
+        if turn.left:
+            return
         view = view.change(busy=False, partial=None, partial_base=None, listed=True)
         error = failed or tuned.error or (f"The base model: {base.error}" if base and base.error else "")
         if not error and not kept and not stopped.is_set():
@@ -236,6 +294,6 @@ class Talk:
         try:
             return await asyncio.to_thread(action, *arguments)
         except NotFound:
-            raise Refused(GONE) from None
+            raise Gone(GONE) from None
         except (Unavailable, ValueError) as error:
             raise Refused(f"The conversation cannot be kept or read now: {error}") from None

@@ -20,13 +20,18 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """The browser of this machine; without one the test is skipped, in CI it fails."""
+def chromium(*hosts: str) -> Iterator[Browser]:
+    """The browser of this machine; without one the test is skipped, in CI it fails.
+
+    Args:
+        hosts: what it may reach besides this machine.
+    """
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not program:
         absent(f"{NO_BROWSER}: install it (Debian: apt-get install chromium)")
     # whatever a page asks for, no name but this machine's leads anywhere
-    options = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", "--disable-gpu"]
+    reachable = "".join(f", EXCLUDE {host}" for host in ("127.0.0.1", "localhost", *hosts))
+    options = [f"--host-resolver-rules=MAP * ~NOTFOUND{reachable}", "--disable-gpu"]
     if os.geteuid() == 0:
         options.append("--no-sandbox")
     expect.set_options(timeout=PATIENCE)
@@ -94,7 +99,18 @@ class Tab:
     def done(self, answers: int) -> None:
         """Wait until there are so many answers and the last is whole."""
         expect(self.answers).to_have_count(answers)
+        # (the button to stop comes with the first picture of an answer, its first words with the second)
+        expect(self.answers.last).not_to_have_text(re.compile(r"^\s*$|^an older answer$"))
         expect(self.stop).to_have_count(0)
+
+    def outdate(self) -> None:
+        """Write over the last answer, so that `done` waits for another in its place."""
+        self.answers.last.evaluate(
+            """(answer) => {
+                const texts = document.createTreeWalker(answer, NodeFilter.SHOW_TEXT);
+                while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.trim() && 'an older answer';
+            }"""
+        )
 
     def set(self, name: str, value: float) -> None:
         """Give a setting below the conversation a number."""

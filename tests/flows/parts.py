@@ -46,6 +46,18 @@ def environment(**settings: object) -> dict[str, str]:
     return kept | {name: str(value) for name, value in settings.items()}
 
 
+def prompt_flow(folder: Path, **settings: object) -> dict[str, str]:
+    """The environment of a Prompt flow program whose home is `folder`/home; MLflow hears nothing of it."""
+    needs(FLOW_PYTHON, "setup-flow")
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    (home / "pf.yaml").write_text("telemetry:\n  enabled: false\ntrace:\n  destination: none\n")
+    told = {"PF_HOME_DIRECTORY": home, "PF_TRACING_SKIP_LOCAL_SETUP": "true", "PF_DISABLE_TRACING": "true"}
+    made = environment(**told, **settings)
+    made.pop("MLFLOW_TRACKING_URI", None)
+    return made
+
+
 @contextlib.contextmanager
 def running(command: list[str], log: Path, ready: Callable[[], bool], **settings: object) -> Iterator[subprocess.Popen]:
     """A process from when it is ready to the end of the block; what it says goes to `log`."""
@@ -107,12 +119,13 @@ def flow(folder: Path, scoring: str, base: str = "") -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def page(folder: Path, flow_uri: str, **settings: object) -> Iterator[str]:
-    """The address of the chat page; its conversations are kept in `folder`, settings are PHIKIT_CHAT_…'s."""
+def page(folder: Path, flow_uri: str, history: dict[str, str] | None = None, **settings: object) -> Iterator[str]:
+    """The address of the chat page, over that store or a file in `folder`; settings are PHIKIT_CHAT_…'s."""
     needs(CHAT_PYTHON, "setup-chat")
     log = folder / "page.log"
     told = {f"PHIKIT_CHAT_{name.upper()}": value for name, value in {"port": 0, **settings}.items()}
-    told |= {"PHIKIT_FLOW_URI": flow_uri, "PHIKIT_HISTORY": f"sqlite:{folder / 'conversations.db'}"}
+    told |= {"PHIKIT_FLOW_URI": flow_uri}
+    told |= history or {"PHIKIT_HISTORY": f"sqlite:{folder / 'conversations.db'}"}
 
     def address() -> str:
         found = re.search(r"listening on (http://[^\s]+)", log.read_text())

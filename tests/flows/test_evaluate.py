@@ -15,7 +15,7 @@ from flows.evaluate.compare import compare
 from flows.evaluate.lines import BadData, read
 from flows.evaluate.tracking import TrackingError, log
 from tests.flows.endpoints import endpoint, models, refusal, whole
-from tests.flows.parts import FLOW_PYTHON, ROOT, environment, needs
+from tests.flows.parts import FLOW_PYTHON, ROOT, needs, prompt_flow
 from tests.training.tracking_server import free_port, tracking_server
 
 PROGRAM = [str(FLOW_PYTHON), "-m", "flows.evaluate"]
@@ -23,15 +23,10 @@ PROGRAM = [str(FLOW_PYTHON), "-m", "flows.evaluate"]
 
 def evaluate(folder: Path, *words: object, **settings: str) -> subprocess.CompletedProcess:
     """The program in Prompt flow's environment, whose home is the test's own folder."""
-    needs(FLOW_PYTHON, "setup-flow")
-    home = folder / "home"
-    home.mkdir(exist_ok=True)
-    (home / "pf.yaml").write_text("telemetry:\n  enabled: false\ntrace:\n  destination: none\n")
-    told = {"PF_HOME_DIRECTORY": home, "PF_TRACING_SKIP_LOCAL_SETUP": "true", "PF_DISABLE_TRACING": "true"}
-    env = environment(**told, **settings)
-    env.pop("MLFLOW_TRACKING_URI", None)
     command = [*PROGRAM, "--out", str(folder / "out"), *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=prompt_flow(folder, **settings), capture_output=True, text=True, timeout=240, check=False
+    )
 
 
 def conversation(*texts: str, system: str = "") -> str:

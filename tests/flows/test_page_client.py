@@ -148,6 +148,52 @@ def test_a_stop_ends_an_answer_that_does_not_come(history):
     assert history.open("ada", views[-1].conversation)[-1].details["stopped"]
 
 
+def test_an_answer_that_is_left_is_kept_and_shown_no_more(history):
+    async def run(uri: str) -> tuple[list[View], int]:
+        async with Flow(uri) as flow:
+            talk, views = Talk(history, flow), []
+
+            async def ask() -> None:
+                async for view in talk.ask("ada", "tab", "", "Who?", Options()):
+                    views.append(view)
+                    if view.partial == "Bill":
+                        begun.set()
+
+            begun = asyncio.Event()
+            asking = asyncio.create_task(ask())
+            await begun.wait()
+            await talk.leave("another tab")
+            await talk.leave("tab")
+            at_once = len(views)
+            await asking
+            return views, at_once
+
+    with answering(stream(event("Bill"), end=False), hold=True) as uri:
+        views, at_once = asyncio.run(run(uri))
+    assert len(views) == at_once and views[-1].busy
+    assert [message.content for message in history.open("ada", views[-1].conversation)] == ["Who?", "Bill"]
+
+
+def test_a_second_question_of_a_tab_leaves_the_first(history):
+    async def run(uri: str) -> list[View]:
+        async with Flow(uri) as flow:
+            talk = Talk(history, flow)
+            first = talk.ask("ada", "tab", "", "Who?", Options())
+            async for view in first:
+                if view.partial == "Bill":
+                    break
+            rest = asyncio.create_task(anext(first, None))
+            second = talk.ask("ada", "tab", view.conversation, "When?", Options())
+            shown = await anext(second)
+            assert await rest is None
+            await second.aclose()
+            return [*shown.messages]
+
+    with answering(stream(event("Bill"), end=False), hold=True) as uri:
+        messages = asyncio.run(run(uri))
+    assert [message.content for message in messages] == ["Who?", "Bill", "When?"]
+
+
 def test_a_page_that_was_closed_keeps_what_came(history):
     async def run(uri: str) -> str:
         async with Flow(uri) as flow:

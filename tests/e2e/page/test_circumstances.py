@@ -18,6 +18,8 @@ from playwright.sync_api import expect
 from tests.e2e.browser import PHONE
 from tests.e2e.page.stack import Stack
 from tests.flows.parts import flow, page, running, status
+from tests.flows.relay import relaying
+from tests.flows.stores import cosmos_store, emulating
 
 SCRIPT = "<script>document.title='broken in'</script><img src=x onerror=\"document.title='broken in'\"> **a & b** &lt;"
 HEBREW, FAMILY = "שלום עולם", "👩‍👩‍👧 and 🇮🇱"
@@ -165,3 +167,30 @@ def test_a_flow_that_is_not_there_is_said(browser, tab, tmp_path):
         # what was asked is kept
         here.page.reload()
         expect(here.questions).to_have_text([QUESTION])
+
+
+def test_conversations_in_cosmos_db_are_found_renamed_and_deleted(stack, tab, tmp_path):
+    with ExitStack() as parts:
+        emulator = parts.enter_context(emulating(tmp_path))
+        relay = parts.enter_context(relaying(emulator.port))
+        store = cosmos_store(emulator, relay.uri)
+        address = parts.enter_context(page(tmp_path, stack.flow, store.environment))
+        here = tab(Stack(address, stack.flow, stack.scoring, tmp_path))
+        here.ask(QUESTION)
+        here.done(1)
+        # the account throttles for longer than the client is patient
+        relay.plan = [429] * 1000
+        here.ask("When was Microsoft founded?")
+        expect(here.alert).to_contain_text("429")
+        here.picture("throttled")
+        relay.plan = []
+        here.page.reload()
+        expect(here.questions.first).to_have_text(QUESTION)
+        here.page.get_by_role("button", name="This conversation").click()
+        title = here.page.locator("#title input, #title textarea")
+        title.fill("Founders")
+        title.press("Enter")
+        expect(here.conversation("Founders")).to_be_visible()
+        here.page.once("dialog", lambda dialog: dialog.accept())
+        here.page.locator("#delete").click()
+        expect(here.conversation("Founders")).to_have_count(0)

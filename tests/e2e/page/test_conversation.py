@@ -130,6 +130,7 @@ def test_retry_and_edit(stack, tab):
     here = tab(stack)
     here.ask("Who founded Microsft?")
     here.done(1)
+    here.outdate()
     here.page.locator("#chat").get_by_label("Retry").click()
     here.done(1)
     expect(here.questions).to_have_count(1)

@@ -4,24 +4,20 @@ python -m pytest tests/serving/containers/test_compose.py
 """
 
 import json
-import os
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from docker.models.containers import Container
 
-from devtools.local_server import free_port
 from devtools.models import open_up
 from devtools.settings import ROOT, variables
 from serving.settings import Settings as ServerSettings
 from tests.serving.containers.requests import GREEDY, KEY, call
+from tests.serving.containers.stack import Stack
 from tests.serving.models import ANSWER
 from tests.serving.server import until
 from tests.serving.test_clients import TUTORIAL
@@ -30,51 +26,20 @@ from tests.serving.test_clients import TUTORIAL
 LONG = 400
 
 
-class Stack:
-    """A checkout with compose.yaml, its code and runs/, and its own compose project."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        own = {name: value for name, value in os.environ.items() if name not in variables() or name == "DOCKER_HOST"}
-        self._environment = own | {"PHIKIT_SERVE_PORT": str(self.port), "COMPOSE_PROJECT_NAME": f"phikit-{self.port}"}
-
-    def compose(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
-        command = ["docker", "compose", *arguments]
-        environment = self._environment | settings
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900)
-
-    def up(self, **settings: str) -> None:
-        done = self.compose("up", "--wait", "scoring", **settings)
-        assert done.returncode == 0, done.stderr + self.compose("logs").stdout[-4000:]
-
-
 @pytest.fixture
 def stack(engine, runtime, tiny_model, tmp_path) -> Iterator[Stack]:
-    """The stack over a run whose files are readable as the command line leaves them, not started yet."""
-    shutil.copy(ROOT / "compose.yaml", tmp_path)
-    shutil.copytree(ROOT / "docker", tmp_path / "docker")
-    for name in ("serving", "training"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(tiny_model, tmp_path / "runs" / "first" / "model")
-    (tmp_path / "runs" / "latest").symlink_to("first")
-    open_up(tmp_path / "runs")
-    stack = Stack(tmp_path)
+    """The stack over a run, not started yet."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    stack = Stack(folder, tiny_model)
     yield stack
-    done = stack.compose("down", "--timeout", "1", "--volumes")
-    assert done.returncode == 0, done.stderr
-
-
-def scoring(engine, stack: Stack) -> Container:
-    project = [f"com.docker.compose.project=phikit-{stack.port}", "com.docker.compose.service=scoring"]
-    (container,) = engine.containers.list(all=True, filters={"label": project})
-    return container
+    stack.down()
 
 
 @pytest.mark.docker
 def test_compose_serves_the_latest_run_to_who_has_the_key(engine, stack):
-    stack.up(PHIKIT_SERVE_KEY=KEY, PHIKIT_SERVE_NAME="facts")
-    container = scoring(engine, stack)
+    stack.up("scoring", PHIKIT_SERVE_KEY=KEY, PHIKIT_SERVE_NAME="facts")
+    container = stack.container(engine, "scoring")
     assert container.health == "healthy"
     assert call(stack.port, "/score", TUTORIAL)[0] == 401
     authorized = {"Authorization": f"Bearer {KEY}"}
@@ -93,7 +58,7 @@ def test_compose_serves_the_latest_run_to_who_has_the_key(engine, stack):
 def test_on_a_fresh_clone_a_first_model_is_trained_and_kept(stack):
     shutil.rmtree(stack.folder / "runs")
     (stack.folder / "runs").mkdir()
-    stack.up()
+    stack.up("scoring")
     status, body = call(stack.port, "/score", GREEDY)
     assert status == 200
     assert "Bill Gates" in json.loads(body)[0]
@@ -101,7 +66,7 @@ def test_on_a_fresh_clone_a_first_model_is_trained_and_kept(stack):
     assert list((stack.folder / "runs").iterdir()) == []
     # it is there the next time
     assert stack.compose("down").returncode == 0
-    stack.up()
+    stack.up("scoring")
     log = stack.compose("logs", "first-run").stdout
     assert "first-run/latest has a model" in log
     assert "learns" not in log
@@ -112,7 +77,7 @@ def test_stopping_lets_an_answer_come_to_its_end(engine, stack, random_model, tm
     folder = tmp_path / "elsewhere"
     shutil.copytree(random_model, folder)
     open_up(folder)
-    stack.up(PHIKIT_SERVE_MODEL=str(folder))
+    stack.up("scoring", PHIKIT_SERVE_MODEL=str(folder))
     answers: list[tuple[int, bytes]] = []
     question = {"model": "phikit", "messages": [{"role": "user", "content": "Go on."}], "max_tokens": LONG}
     body = json.dumps(question).encode()
@@ -126,7 +91,7 @@ def test_stopping_lets_an_answer_come_to_its_end(engine, stack, random_model, tm
     ((status, answer),) = answers
     assert status == 200
     assert json.loads(answer)["usage"]["completion_tokens"] == LONG
-    state = scoring(engine, stack).attrs["State"]
+    state = stack.container(engine, "scoring").attrs["State"]
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
     assert took < seconds_of(compose_service()["stop_grace_period"])
 

@@ -42,8 +42,7 @@ def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, settings: Settings) -> 
     # (these leave an answer that is coming; Gradio's `cancels` reach the server after what they make way for)
     parts.listing.input(events.open, [parts.listing, parts.pages, parts.search], **common)
     parts.new.click(events.new, [parts.pages, parts.search], **common)
-    confirm = "(id, ...rest) => [id && confirm('Delete this conversation for good?') ? id : '', ...rest]"
-    parts.delete.click(events.delete, place, js=confirm, trigger_mode="multiple", **common)
+    parts.delete.click(events.delete, place, **common)
     parts.message.stop(events.stop, queue=False, show_progress="hidden", api_visibility="private")
     quick = {**common, "queue": False}
     parts.search.change(events.search, place, **{**quick, "trigger_mode": "always_last"})
@@ -209,9 +208,9 @@ class Events:
         return await self._show.everything(View(listed=True), request, pages, search)
 
     async def delete(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
-        """This conversation is to go; the browser has asked whether it really is."""
+        """This conversation is to go; the browser has asked whether it really is (page.js)."""
         if not conversation:
-            return {self._parts.alert: ""}
+            return {self._parts.alert: warning("Open a conversation to delete it.")}
         await self._talk.leave(tab(request))
         alert = await self._store(self._talk.history.delete, user(request), conversation)
         if alert:

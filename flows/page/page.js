@@ -1,9 +1,21 @@
-// What the chat page does in the browser by itself: Escape, light and dark, the address, and messages as they were written.
+// What the chat page does in the browser by itself: Escape, asking before it deletes, light and dark, the address, and
+// messages as they were written.
 
 // Escape ends the answer that is coming
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") document.querySelector("#message button.stop-button")?.click();
 });
+
+// a conversation goes for good only if its reader says so twice; a click that was not meant never leaves the browser
+document.addEventListener(
+  "click",
+  (event) => {
+    if (!event.target.closest?.("#delete") || confirm("Delete this conversation for good?")) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  },
+  true,
+);
 
 function phikitTheme(choice) {
   const kept = localStorage.getItem("phikit-theme");

@@ -1,4 +1,4 @@
-"""OpenAI's contract: POST /v1/chat/completions, whole or as server-sent events, and GET /v1/models.
+"""OpenAI's contract: POST /v1/chat/completions, whole or as server-sent events, and the model that is served.
 
 from openai import OpenAI
 client = OpenAI(base_url="http://127.0.0.1:5001/v1", api_key="none")
@@ -82,12 +82,23 @@ def routes(service: Service, facts: dict[str, str], responses: dict[int | str, d
     """The routes over a service; `responses` documents the refusals."""
     router = APIRouter(responses=responses)
     name = service.settings.name
-    started = int(time.time())
+    served = Served(id=name, created=int(time.time()), metadata=facts)
+
+    def known(model: str) -> None:
+        if model != name:
+            raise Refused(404, f"model: the one that is served is called {name}", "model")
 
     @router.get("/v1/models")
     async def models() -> Models:
         """List the model that is served."""
-        return Models(data=[Served(id=name, created=started, metadata=facts)])
+        return Models(data=[served])
+
+    # (a hub's names have a slash)
+    @router.get("/v1/models/{model:path}")
+    async def one_model(model: str) -> Served:
+        """Describe the model that is served."""
+        known(model)
+        return served
 
     @router.post(
         PATH,
@@ -96,8 +107,7 @@ def routes(service: Service, facts: dict[str, str], responses: dict[int | str, d
     )
     async def complete(request: ChatRequest) -> Any:
         """Answer a conversation."""
-        if request.model != name:
-            raise Refused(404, f"model: the one that is served is called {name}", "model")
+        known(request.model)
         generation = service.open([of_chat(service, request)])[0]
         head = {"id": f"chatcmpl-{current.get().id}", "created": int(time.time()), "model": name}
         if request.stream:

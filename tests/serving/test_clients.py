@@ -181,6 +181,9 @@ def test_a_conversation_of_several_turns(client):
 def test_the_list_of_models(client):
     (model,) = client.models.list().data
     assert (model.id, model.owned_by) == ("phikit", "phikit")
+    assert client.models.retrieve("phikit") == model
+    with pytest.raises(openai.NotFoundError, match="called phikit"):
+        client.models.retrieve("microsoft/phi-4")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
-"""An engine, driven without a server: sequences in, tokens out, everything awaited."""
+"""An engine, driven without a server: sequences in, tokens out, everything awaited; and what every engine owes."""
 
+import json
 import queue
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from serving.chat import Chat
 from serving.engine import Engine, Sampling, Step
+from serving.model_folder import ModelFolder
+from tests.serving.models import HELD_OUT
 
 SECONDS = 60
 
@@ -61,3 +65,25 @@ def driving(engine: Engine):
         yield driver
     finally:
         engine.stop()
+
+
+def prompts_of(folder: ModelFolder, piece: int) -> dict[int, list[int]]:
+    """Prompts of very different lengths, by number; number 99 is read in three pieces of at most `piece` tokens."""
+    chat = Chat(folder)
+    lines = HELD_OUT.read_text(encoding="utf-8").splitlines()
+    found = {number: chat.prompt(json.loads(lines[number])["messages"][:-1]) for number in range(0, 50, 10)}
+    long = [token for line in lines for token in chat.prompt(json.loads(line)["messages"][:-1])]
+    return found | {99: long[: 2 * piece + 90]}
+
+
+def the_same_alone_and_in_company(driver: Driver, prompts: Mapping[int, Sequence[int]]) -> None:
+    """What else goes on changes no answer of a random model's."""
+    alone = {key: driver.answer(prompt) for key, prompt in prompts.items()}
+    assert len({tuple(tokens) for tokens in alone.values()}) == len(prompts)
+    assert driver.together(prompts) == alone
+    # begun while others are in the middle, and outliving them
+    first = driver.submit(prompts[99], max_tokens=40)
+    driver.take()
+    rest = driver.together({key: prompts[key] for key in (0, 10, 20)}, max_tokens=10)
+    assert rest == {key: alone[key][:10] for key in rest}
+    assert driver.wait(first)[0][:24] == alone[99]

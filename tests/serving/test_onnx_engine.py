@@ -15,14 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.chat import Chat
 from serving.engine import EngineFailed, Sampling
 from serving.model_folder import read
 from serving.onnx_engine import PIECE, OnnxEngine
 from serving.onnx_session import OnnxSession, Shape
 from serving.settings import Settings
-from tests.serving.engine_driver import driving
-from tests.serving.models import HELD_OUT, ROOT, make_random_model
+from tests.serving.engine_driver import driving, prompts_of, the_same_alone_and_in_company
+from tests.serving.models import ROOT, make_random_model
 
 SMALL = Settings(slots=6, context=700)
 
@@ -49,24 +48,11 @@ def driver(folder):
 
 @pytest.fixture(scope="module")
 def prompts(folder) -> dict[int, list[int]]:
-    """Prompts of very different lengths, one of them read in three pieces."""
-    chat = Chat(folder)
-    lines = HELD_OUT.read_text(encoding="utf-8").splitlines()
-    found = {number: chat.prompt(json.loads(lines[number])["messages"][:-1]) for number in range(0, 50, 10)}
-    long = [token for line in lines for token in chat.prompt(json.loads(line)["messages"][:-1])]
-    return found | {99: long[: 2 * PIECE + 90]}
+    return prompts_of(folder, PIECE)
 
 
 def test_a_sequence_is_the_same_alone_and_among_others(driver, prompts):
-    alone = {key: driver.answer(prompt) for key, prompt in prompts.items()}
-    assert len({tuple(tokens) for tokens in alone.values()}) == len(prompts)
-    assert driver.together(prompts) == alone
-    # begun while others are in the middle, and outliving them
-    first = driver.submit(prompts[99], max_tokens=40)
-    driver.take()
-    rest = driver.together({key: prompts[key] for key in (0, 10, 20)}, max_tokens=10)
-    assert rest == {key: alone[key][:10] for key in rest}
-    assert driver.wait(first)[0][:24] == alone[99]
+    the_same_alone_and_in_company(driver, prompts)
 
 
 def by_transformers(model: Path, prompts: Iterable[list[int]]) -> list[list[int]]:

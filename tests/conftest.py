@@ -13,6 +13,9 @@ from devtools.settings import Settings
 from tests.serving.models import exported_model, random_model, tiny_model  # noqa: F401
 
 NO_ENGINE = "no Docker engine"
+# Several processes that compute at once share the cores; threads that spin while they wait would take them from each
+# other (on two cores a training beside two idle servers takes half as long again). Before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="session")

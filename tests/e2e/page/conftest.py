@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.e2e.browser import Tab
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     # (the tests' modules skip themselves where playwright is not installed)
     from tests.e2e.browser import chromium
@@ -27,14 +27,14 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def endless(random_model, tmp_path_factory) -> Iterator[Server]:
     """A scoring server whose answers go on until they are stopped."""
     with serving(random_model, tmp_path_factory.mktemp("endless")) as server:
         yield server
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def stack(tiny_model, endless, tmp_path_factory) -> Iterator[Stack]:
     """A page over the trained model, with the random one as its base."""
     folder = tmp_path_factory.mktemp("stack")
@@ -45,7 +45,7 @@ def stack(tiny_model, endless, tmp_path_factory) -> Iterator[Stack]:
         yield Stack(chat, address, scoring, folder)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def long_stack(endless, tmp_path_factory) -> Iterator[Stack]:
     """A page over the model whose answers do not end, without a base model and without a run."""
     folder = tmp_path_factory.mktemp("long")

@@ -16,13 +16,15 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 override RECIPE := $(or $(strip $(RECIPE)),tiny_cpu)
 override BACKEND := $(or $(strip $(BACKEND)),auto)
 override SOURCE := $(or $(strip $(SOURCE)),sample)
-override OUT := $(or $(strip $(OUT)),data)
+override OUT := $(strip $(OUT))
 override FORMAT := $(or $(strip $(FORMAT)),onnx)
 
 # Prompt flow reports nothing and traces nowhere: its home folder says so (docker/flow.Dockerfile does the same)
 QUIET_PF := PF_HOME_DIRECTORY=$(CURDIR)/.venv-flow/home PF_TRACING_SKIP_LOCAL_SETUP=true PF_DISABLE_TRACING=true \
   APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED=true
-PF := $(QUIET_PF) .venv-flow/bin/pf
+# .env's settings for programs that read the environment alone; what is set there already wins
+WITH_ENV := $(if $(wildcard .env),$(VENV)/bin/dotenv --file .env run --no-override --)
+PF := $(QUIET_PF) $(WITH_ENV) .venv-flow/bin/pf
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -49,7 +51,7 @@ local-train: setup ## data to report; RECIPE= DATA= MODEL= SET="key=value ..." N
 
 data: setup ## prepare a dataset: SOURCE=sample|FILE|FOLDER|ultrachat|owner/name OUT=data ON_BAD=fail|drop
 	@if [ "$$($(PHIKIT) backend 2>/dev/null)" = venv ]; then $(MAKE) setup-train; fi
-	@$(PHIKIT) data prepare $(call quoted,$(SOURCE)) --out $(call quoted,$(OUT)) $(call option,--on-bad,$(ON_BAD))
+	@$(PHIKIT) data prepare $(call quoted,$(SOURCE)) --out $(call quoted,$(or $(OUT),data)) $(call option,--on-bad,$(ON_BAD))
 
 runs: setup ## list the runs and how they scored
 	@$(PHIKIT) runs
@@ -80,17 +82,13 @@ export: setup ## a model for CPUs, judged against the original; RUN= MODEL= FORM
 
 ##@ Chat with it
 up: setup ## MLflow's page, scoring server, flow and chat page, in containers; http://127.0.0.1:7860; COMPARE=1
-	@if [ -z "$$(docker images --quiet phikit-runtime:cpu)" ]; then $(MAKE) image; fi
-	@docker compose build --quiet flow chat
-	@$(if $(COMPARE),PHIKIT_CHAT_COMPARE=1) docker compose $(if $(COMPARE),--profile compare) up --wait \
-	  || { docker compose --profile compare logs --tail 3 >&2; exit 1; }
-	@echo "chat on http://127.0.0.1:$${PHIKIT_CHAT_PORT:-7860}, MLflow's page on http://127.0.0.1:$${PHIKIT_MLFLOW_PORT:-5000}"
+	@$(PHIKIT) up $(if $(COMPARE),--compare)
 
-down: ## stop them; conversations stay
-	@docker compose --profile azure --profile compare down
+down: setup ## stop them; conversations stay
+	@$(PHIKIT) down
 
-logs: ## what they say; SERVICE=scoring FOLLOW=1
-	@docker compose logs --timestamps $(if $(FOLLOW),--follow) $(SERVICE)
+logs: setup ## what they say; SERVICE=scoring FOLLOW=1
+	@$(PHIKIT) logs $(if $(strip $(SERVICE)),$(call quoted,$(SERVICE))) $(if $(FOLLOW),--follow)
 
 flow-test: setup-flow ## one question through the flow, to the server that `make serve` started; QUESTION=
 	@$(PF) flow test --flow flows/chat $(if $(strip $(QUESTION)),--inputs input_data=$(call quoted,$(QUESTION)))
@@ -100,11 +98,11 @@ flow-serve: setup-flow ## the flow over HTTP, until Ctrl-C; PORT=8080
 	  --skip-open-browser
 
 evaluate: setup-flow ## ask the held-out questions through the flow, compare with the base model; DATA=data/test_data.jsonl OUT=runs/evaluation
-	@$(QUIET_PF) .venv-flow/bin/python -m flows.evaluate $(call option,--data,$(DATA)) \
-	  $(call option,--out,$(filter-out data,$(OUT)))
+	@$(QUIET_PF) $(WITH_ENV) .venv-flow/bin/python -m flows.evaluate $(call option,--data,$(DATA)) \
+	  $(call option,--out,$(OUT))
 
 chat: setup-chat ## the chat page in front of `make flow-serve`, until Ctrl-C; http://127.0.0.1:7860
-	@.venv-chat/bin/python -m flows.page
+	@$(WITH_ENV) .venv-chat/bin/python -m flows.page
 
 ##@ Images
 image: setup ## build the runtime image (local-train does so by itself)

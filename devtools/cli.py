@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from devtools import model_commands
+from devtools import model_commands, stack
 from devtools.errors import BAD_INPUT, FAILED, INTERRUPTED, BadInput, KitError
 from devtools.examples import ExampleGroup, backend_option
 
@@ -25,6 +25,7 @@ def cli() -> None:
       phikit train                                     the sample data, the small model, a report
       phikit train --data chats.jsonl --on-bad drop    your own conversations
       phikit serve                                     ask the model over HTTP
+      phikit up                                        chat with it in the browser
       phikit doctor                                    what this machine lacks, and how to mend it
     """
 
@@ -76,6 +77,8 @@ def train(backend: str, overrides: tuple[str, ...], **options: object) -> None:
 
 cli.add_command(model_commands.serve)
 cli.add_command(model_commands.export)
+for command in (stack.up, stack.down, stack.logs):
+    cli.add_command(command)
 
 
 @cli.group()

@@ -29,7 +29,13 @@ DISK_LEAST, MEMORY_LEAST = 1 * GIB, 1.5 * GIB
 DISK_SETUP, MEMORY_GOOD = 10 * GIB, 4 * GIB
 #: What the training packages add to .venv (measured: 2.0 GiB), with room.
 DISK_ENVIRONMENT = 3 * GIB
-PORTS = {5000: "MLflow's page", 5001: "the scoring server", 7860: "the chat page", 8080: "the chat flow"}
+#: What listens on this machine: the variable that names its port, and the port without one.
+PORTS = {
+    "MLflow's page": ("PHIKIT_MLFLOW_PORT", "5000"),
+    "the scoring server": ("PHIKIT_SERVE_PORT", "5001"),
+    "the chat page": ("PHIKIT_CHAT_PORT", "7860"),
+    "the chat flow": ("PHIKIT_FLOW_PORT", "8080"),
+}
 #: Characters of a key that the scoring server takes, at least.
 KEY_LEAST = 8
 TRACKING_SCHEMES = ("http", "https", "sqlite", "file", "azureml", "postgresql", "mysql", "databricks")
@@ -63,7 +69,7 @@ def examine(settings: Settings, root: Path = ROOT) -> list[Finding]:
         way = "in the virtual environment" if by_area["image"].level == FAIL else "in a container"
         findings.append(Finding("local-train", OK, f"runs {way}"))
     findings += [_gpu(), _disk(root, by_area["image"].level != OK), _memory(), _folders(root)]
-    findings += [_port(port, purpose) for port, purpose in PORTS.items()]
+    findings += [_port(settings, purpose, *of) for purpose, of in PORTS.items()]
     return findings + _settings(settings, root)
 
 
@@ -184,7 +190,11 @@ def _folders(root: Path) -> Finding:
     return Finding("folders", OK, "runs/ and data/ are writable")
 
 
-def _port(port: int, purpose: str) -> Finding:
+def _port(settings: Settings, purpose: str, variable: str, default: str) -> Finding:
+    told = settings.environ().get(variable, default)
+    if not told.isdigit() or not 0 < int(told) < 1 << 16:
+        return Finding("ports", WARN, f"{variable}: {told} is no port ({purpose} wants it)", "name one: 1 to 65535")
+    port = int(told)
     if is_free(port):
         return Finding("ports", OK, f"{port} is free ({purpose})")
     return Finding(

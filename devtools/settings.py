@@ -128,6 +128,8 @@ class Settings:
     """Port on which compose.yaml publishes MLflow's page; likewise the following."""
     flow_port: str | None = variable("PHIKIT_FLOW_PORT")
     """The flow's."""
+    base_port: str | None = variable("PHIKIT_BASE_PORT")
+    """That of the scoring server with the untuned model."""
     azure_chat_port: str | None = variable("PHIKIT_AZURE_CHAT_PORT")
     """That of the chat page in front of the managed endpoint."""
     hf_token: str | None = variable("HF_TOKEN", secret=True)

@@ -4,7 +4,8 @@
         [{'role': 'user', 'content': 'Who founded Microsoft?'}]))"
 
 Settings are PHIKIT_ENDPOINT_URI (a scoring URI, as Azure names it), _KEY, _TIMEOUT, _RETRIES; of the untuned model
-PHIKIT_BASE_ENDPOINT_URI and _KEY. Answers are streamed from OpenAI's route beside the scoring route; where there is
+PHIKIT_BASE_ENDPOINT_URI and _KEY. Without an address it is the scoring server of this machine, on PHIKIT_SERVE_PORT
+and with PHIKIT_SERVE_KEY. Answers are streamed from OpenAI's route beside the scoring route; where there is
 none, the scoring route itself is asked, and the answer comes in one piece. Needs nothing else of this folder, so that
 Prompt flow can take the file along by itself.
 """
@@ -25,7 +26,7 @@ import openai
 Message = Mapping[str, str]
 Kind = Literal["settings", "unreachable", "overloaded", "loading", "key", "contract", "broken", "slow", "refused"]
 
-LOCAL = "http://127.0.0.1:5001/score"
+LOCAL = "http://127.0.0.1:{}/score"
 #: The variables of each model's endpoint.
 PREFIXES = {"tuned": "PHIKIT_ENDPOINT", "base": "PHIKIT_BASE_ENDPOINT"}
 #: Seconds to connect; longest wait before one more try, and the first one, which doubles.
@@ -61,7 +62,7 @@ class EndpointError(Exception):
 class Endpoint:
     """An address that answers by the scoring server's contract."""
 
-    uri: str = LOCAL
+    uri: str = LOCAL.format(5001)
     key: str = field(default="", repr=False)
     timeout: float = 120.0
     """Seconds until the next piece of an answer."""
@@ -87,7 +88,7 @@ class Endpoint:
             raise EndpointError("settings", f"there is no base model to compare with: set {prefix}_URI")
         findings, numbers = [], {}
         if uri and (urlsplit(uri).scheme not in ("http", "https") or not urlsplit(uri).hostname):
-            findings.append(f"{prefix}_URI: must be an address such as {LOCAL}")
+            findings.append(f"{prefix}_URI: must be an address such as {cls.uri}")
         for name, kind, default in (("TIMEOUT", float, cls.timeout), ("RETRIES", int, cls.retries)):
             text = told(f"PHIKIT_ENDPOINT_{name}")
             try:
@@ -96,9 +97,17 @@ class Endpoint:
                     raise ValueError
             except ValueError:
                 findings.append(f"PHIKIT_ENDPOINT_{name}: {text} must be a number, as {default}")
+        port = told("PHIKIT_SERVE_PORT") or "5001"
+        if not uri and not port.isdigit():
+            findings.append(f"PHIKIT_SERVE_PORT: {port} must be a number")
         if findings:
             raise EndpointError("settings", "; ".join(findings))
-        return cls(uri or LOCAL, told(f"{prefix}_KEY"), **numbers)
+        key = told(f"{prefix}_KEY")
+        if uri:
+            return cls(uri, key, **numbers)
+        # the server here takes any of its keys
+        mine = told("PHIKIT_SERVE_KEY").partition(",")[0].strip()
+        return cls(LOCAL.format(port), key or mine, **numbers)
 
     def answer(self, messages: Sequence[Message], temperature: float = 0.0, max_tokens: int = 128) -> str:
         """The whole answer to a conversation; raises EndpointError."""

@@ -25,6 +25,8 @@ from flows.evaluate.report import write
 from flows.evaluate.tracking import TrackingError, log
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
+#: What is written; the last one is written by nothing else.
+REPORT = ("report.html", "metrics.json", "answers.jsonl")
 #: Failed lines that are named one by one.
 SHOWN = 20
 
@@ -34,12 +36,16 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     asked = _parser().parse_args(arguments)
     models = ["base", "tuned"] if environment.get("PHIKIT_BASE_ENDPOINT_URI", "").strip() else ["tuned"]
     try:
+        _check(asked.out)
         lines = read(asked.data, asked.limit)
         for model in models:
             Endpoint.configured(model, environment)
     except (BadData, EndpointError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
+    if len(models) == 1:
+        where = "PHIKIT_BASE_ENDPOINT_URI=http://127.0.0.1:5002/score"
+        print(f"one model, nothing to compare with; with the base model: make up COMPARE=1, {where}", file=sys.stderr)
     # promptflow is imported here, after all that can be wrong without it
     from flows.evaluate.batch import run
 
@@ -74,11 +80,21 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     return FAILED if failures else code
 
 
+def _check(folder: Path) -> None:
+    """Raise BadData for a folder that holds somebody else's files of the same names, as a run's has its report."""
+    if folder.exists() and not folder.is_dir():
+        raise BadData(f"--out {folder}: is a file; name a folder")
+    foreign = [name for name in REPORT[:-1] if (folder / name).exists()]
+    if foreign and not (folder / REPORT[-1]).exists():
+        raise BadData(f"--out {folder}: holds {' and '.join(foreign)} of something else; name another folder")
+
+
 def _keep(comparison: Comparison, folder: Path, data: str) -> None:
-    write(comparison, folder / "report.html", data)
-    (folder / "metrics.json").write_text(json.dumps(comparison.means, indent=2) + "\n", encoding="utf-8")
+    report, means, answers = (folder / name for name in REPORT)
+    write(comparison, report, data)
+    means.write_text(json.dumps(comparison.means, indent=2) + "\n", encoding="utf-8")
     rows = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in comparison.rows)
-    (folder / "answers.jsonl").write_text("".join(rows), encoding="utf-8")
+    answers.write_text("".join(rows), encoding="utf-8")
 
 
 def _print(comparison: Comparison, folder: Path) -> None:
@@ -90,7 +106,7 @@ def _print(comparison: Comparison, folder: Path) -> None:
         print(f"{'flipped':14}{better} better, {len(comparison.flipped) - better} worse")
         for row in comparison.flipped[:SHOWN]:
             print(f"  line {row.line}: {row.flip}")
-    print(f"report: {folder / 'report.html'}")
+    print(f"report: {folder / REPORT[0]}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ import pytest
 
 from devtools.settings import variables
 from serving import settings as serving
+from tests.serving.containers.stack import PORTS
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "Who founded Microsoft?"
@@ -76,6 +77,13 @@ def latest(reader: Reader) -> Path:
     return (reader.folder / "runs" / "latest").resolve()
 
 
+def point(reader: Reader, run: Path) -> None:
+    """Make a run the latest one."""
+    link = reader.folder / "runs" / "latest"
+    link.unlink()
+    link.symlink_to(run.name)
+
+
 def check_sample_run(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["before"]["exact_match"] < 0.05
@@ -114,9 +122,7 @@ def test_every_command_works_in_the_order_of_the_page(reader):
     summary = json.loads((reader.folder / "data" / "mine" / "summary.json").read_text())
     assert sum(file["conversations"] for file in summary["files"].values()) == 60
     # the server is asked about the sample, whose model is no longer the latest
-    link = reader.folder / "runs" / "latest"
-    link.unlink()
-    link.symlink_to(sample_run.name)
+    point(reader, sample_run)
 
 
 def free_port() -> int:
@@ -182,8 +188,7 @@ def test_the_same_command_trains_in_the_container(reader, engine):
 @pytest.mark.docker
 def test_the_stack_comes_up_and_answers(reader, engine):
     assert {UP, DOWN} <= set(commands())
-    names = ("PHIKIT_SERVE_PORT", "PHIKIT_FLOW_PORT", "PHIKIT_CHAT_PORT", "PHIKIT_MLFLOW_PORT")
-    ports = {name: free_port() for name in names}
+    ports = {name: free_port() for name in PORTS}
     # how this machine builds images is its own affair
     own = {name: os.environ[name] for name in variables() if name in os.environ}
     environment = own | {name: str(port) for name, port in ports.items()}
@@ -201,10 +206,43 @@ def test_the_stack_comes_up_and_answers(reader, engine):
         assert json.loads(base.stdout)["answer"] != ANSWER
         for name, path in (("PHIKIT_CHAT_PORT", "/ready"), ("PHIKIT_MLFLOW_PORT", "/health")):
             assert urllib.request.urlopen(f"http://127.0.0.1:{ports[name]}{path}", timeout=30).status == 200
+        again_serves_another_run(reader, environment)
+        a_service_that_does_not_start_is_named(reader, environment)
     finally:
         down = reader.types(DOWN, **environment)
         reader.types("docker compose down --volumes", **environment)
     assert down.returncode == 0, down.stderr
+
+
+def again_serves_another_run(reader: Reader, environment: dict[str, str]) -> None:
+    """`make up` once more leaves all as it is, and after another training serves that one."""
+
+    def started() -> str:
+        return reader.types("docker compose ps --quiet scoring", **environment).stdout
+
+    first, served = started(), latest(reader)
+    assert reader.types(f"{UP} COMPARE=1", **environment).returncode == 0
+    assert started() == first
+    with_base = {run for run in served.parent.iterdir() if (run / "base").is_dir() and not run.is_symlink()}
+    other = (with_base - {served}).pop()
+    try:
+        point(reader, other)
+        assert reader.types(f"{UP} COMPARE=1", **environment).returncode == 0
+        assert started() not in ("", first)
+    finally:
+        point(reader, served)
+
+
+def a_service_that_does_not_start_is_named(reader: Reader, environment: dict[str, str]) -> None:
+    up = reader.types(UP, **environment, PHIKIT_SERVE_ENGINE="none-such")
+    assert up.returncode != 0
+    last = [line for line in up.stderr.splitlines() if line.startswith("error: ")][-1]
+    assert "scoring ended with 2" in last
+    assert "make logs SERVICE=scoring" in last
+    assert "PHIKIT_SERVE_ENGINE" in up.stderr
+    logs = reader.types("make logs SERVICE=scorin", **environment)
+    assert logs.returncode != 0
+    assert "did you mean scoring?" in logs.stderr
 
 
 def test_the_page_names_every_recipe():

@@ -165,6 +165,13 @@ def test_settings():
     assert (made.uri, made.key, made.retries) == ("http://a/score", KEY, 0)
     assert KEY not in repr(made)
     assert Endpoint.configured("tuned", {"PHIKIT_ENDPOINT_URI": ""}).uri == "http://127.0.0.1:5001/score"
+    served_here = {"PHIKIT_SERVE_PORT": "5055", "PHIKIT_SERVE_KEY": "first-of-two, the-second"}
+    here = Endpoint.configured("tuned", served_here)
+    assert (here.uri, here.key) == ("http://127.0.0.1:5055/score", "first-of-two")
+    # its keys are for nobody else
+    assert Endpoint.configured("tuned", served_here | {"PHIKIT_ENDPOINT_URI": "http://other/score"}).key == ""
+    with pytest.raises(EndpointError, match="PHIKIT_SERVE_PORT: x must be a number"):
+        Endpoint.configured("tuned", {"PHIKIT_SERVE_PORT": "x"})
     with pytest.raises(EndpointError, match="PHIKIT_BASE_ENDPOINT_URI"):
         Endpoint.configured("base", told)
 

@@ -101,6 +101,15 @@ def test_failed_lines_are_named_and_fail_the_program(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_runs_own_report_is_not_written_over(data, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").write_text("{}")
+    done = evaluate(tmp_path, "--data", data)
+    assert done.returncode == 2
+    assert "holds metrics.json of something else; name another folder" in done.stderr
+    assert (tmp_path / "out" / "metrics.json").read_text() == "{}"
+
+
 def test_bad_data_is_told_before_anything_runs(tmp_path):
     done = evaluate(tmp_path, "--data", tmp_path / "absent.jsonl")
     assert done.returncode == 2

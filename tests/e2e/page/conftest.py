@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.page.stack import Stack
 from tests.flows.parts import flow, page
+from tests.serving.models import make_random_model
 from tests.serving.server import Server, serving
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def endless(random_model, tmp_path_factory) -> Iterator[Server]:
-    """A scoring server whose answers go on until they are stopped."""
-    with serving(random_model, tmp_path_factory.mktemp("endless")) as server:
+def endless(tmp_path_factory) -> Iterator[Server]:
+    """A scoring server whose answers go on until they are stopped: for many seconds, whatever the machine."""
+    folder = tmp_path_factory.mktemp("endless")
+    shape = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6}
+    with serving(make_random_model(folder / "model", **shape), folder) as server:
         yield server
 
 

@@ -99,3 +99,16 @@ def test_nothing_of_it_reaches_another_network(engine, stack):
     # (nor had any of them another way out)
     assert {len(container.attrs["NetworkSettings"]["Networks"]) for container in network.containers} == {1}
     assert len(network.containers) == len(LOCAL | AZURE)
+
+
+def test_without_the_managed_endpoints_address_its_flow_says_so(engine, tmp_path):
+    for name in ("model", "checkout"):
+        (tmp_path / name).mkdir()
+    alone = Stack(tmp_path / "checkout", tmp_path / "model")
+    try:
+        done = alone.compose("--profile", "azure", "up", "--wait", "flow-azure")
+        assert done.returncode != 0
+        assert alone.container(engine, "flow-azure").wait()["StatusCode"] == 2
+        assert "PHIKIT_ENDPOINT_URI: is not set" in alone.compose("--profile", "azure", "logs", "flow-azure").stdout
+    finally:
+        alone.down()

@@ -15,7 +15,9 @@ from devtools.models import open_up
 from devtools.settings import ROOT, variables
 from docker import DockerClient
 
-PORTS = ("PHIKIT_SERVE_PORT", "PHIKIT_MLFLOW_PORT", "PHIKIT_FLOW_PORT", "PHIKIT_CHAT_PORT", "PHIKIT_AZURE_CHAT_PORT")
+#: Each service's variable for its port on this machine, but for the scoring server's.
+PAGES = [f"PHIKIT_{name}_PORT" for name in ("MLFLOW", "FLOW", "CHAT", "AZURE_CHAT", "BASE")]
+PORTS = ("PHIKIT_SERVE_PORT", *PAGES)
 
 
 class Stack:

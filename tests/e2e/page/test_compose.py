@@ -86,7 +86,7 @@ def test_every_service_is_confined(engine, stack, service):
     assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
     assert "no-new-privileges:true" in host["SecurityOpt"]
     published = [binding["HostIp"] for bindings in (host["PortBindings"] or {}).values() for binding in bindings]
-    assert published == ([] if service in ("scoring-base", "flow-azure") else ["127.0.0.1"])
+    assert published == ([] if service == "flow-azure" else ["127.0.0.1"])
     written = {mount["Destination"] for mount in container.attrs["Mounts"] if mount["RW"]}
     assert written == ({"/phikit/history"} if service.startswith("chat") else set())
     assert KEY not in container.logs().decode()

@@ -8,10 +8,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 git config --global --get-all safe.directory | grep -qxF "$PWD" || git config --global --add safe.directory "$PWD"
 
 if [ -s /run/phikit/ca.pem ]; then
-    # besides the public ones, as in the image's build
-    bundle="$(mktemp)"
+    # besides the public ones, as in the image's build; for every later `make setup-...` too, in whichever environment
+    bundle=/etc/ssl/phikit.pem
     cat /etc/ssl/certs/ca-certificates.crt /run/phikit/ca.pem >"$bundle"
-    export PIP_CERT="$bundle"
+    python -m pip config --global set global.cert "$bundle"
 fi
 
 if ! command -v docker >/dev/null && apt-get -q update; then

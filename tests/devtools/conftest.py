@@ -1,6 +1,7 @@
 """A checkout of the kit in which trainings take a second: its job runs small_job.py instead of fine_tune.py."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from devtools.settings import ROOT, variables
 
 #: A uid that no passwd file has, for tests that run as root: files must belong to the caller, whoever that is.
 SOMEBODY = 54321
+#: Linux's numbers of what root in a container often may not (capabilities(7)).
+DAC_READ_SEARCH, SYS_ADMIN = 2, 21
 
 
 class Checkout:
@@ -80,8 +83,16 @@ def as_somebody() -> list[str]:
     command = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}"]
     socket = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
     command.append(f"--groups={socket.stat().st_gid}" if socket.exists() else "--clear-groups")
-    # root's Python may lie where only root may look: reading is allowed, writing is not
-    return [*command, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    if has_capability(DAC_READ_SEARCH):
+        # root's Python may lie where only root may look: reading is allowed, writing is not
+        command += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return command
+
+
+def has_capability(number: int) -> bool:
+    """Whether this process may do what the capability allows."""
+    (mask,) = re.findall(r"^CapPrm:\s*(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) >> number & 1)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The doctor: what it looks at, that each gap has a fix, and when it says that nothing can be trained here."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from devtools.doctor import FAIL, OK, WARN, can_train, examine
 from devtools.settings import ROOT, Settings
+from tests.devtools.conftest import SYS_ADMIN, has_capability
 
 NO_ENGINE = "unix:///no/engine.sock"
 
@@ -81,7 +81,7 @@ def test_with_neither_yet_it_says_that_the_packages_will_be_installed(bare_pytho
     assert "make setup-train" in rows["environment"][3]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="NOT TESTED: only root can mount a small disk")
+@pytest.mark.skipif(not has_capability(SYS_ADMIN), reason="NOT TESTED: only root, outside a container, can mount")
 def test_with_neither_and_no_room_for_one_it_fails_and_names_both_ways(bare_python, tmp_path):
     small = tmp_path / "small"
     small.mkdir()

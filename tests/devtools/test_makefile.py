@@ -18,6 +18,9 @@ TEXT = (ROOT / "Makefile").read_text()
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     # what an outer make told its children is not meant for this one
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    # (the dev container sets these two)
+    for name in ("VENV", "BACKEND"):
+        environment.pop(name, None)
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

@@ -4,7 +4,6 @@ python -m pytest tests/e2e/test_bad_input.py
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from errors import BAD_INPUT
+from tests.devtools.conftest import as_somebody
 from tests.training.program import DEADLINE, Program, sample_rows, write_rows
 from tests.training.tracking_server import free_port
 
@@ -154,26 +154,17 @@ def test_output_folders(fresh, refused):
     assert_nothing_left(fresh)
 
 
-NOBODY = 65534
-
-
 def test_folder_of_somebody_else(fresh, tmp_path):
     locked, own = tmp_path / "locked", tmp_path / "own"
     locked.mkdir()
     own.mkdir()
     locked.chmod(0o555)
     own.chmod(0o777)
-    somebody = ()
-    if os.getuid() == 0:
-        # root may write anywhere: the program runs as nobody, who may read everything (Python itself may lie where
-        # only root may look)
-        somebody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-        somebody += ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     for changed, refused_path in (
         ({"run_dir": locked / "run", "model_output_dir": own / "model"}, locked / "run"),
         ({"run_dir": own / "run", "model_output_dir": locked / "model"}, locked / "model"),
     ):
-        result = fresh.run("locked", prefix=somebody, environment={"HOME": str(own)}, **changed)
+        result = fresh.run("locked", prefix=as_somebody(), environment={"HOME": str(own)}, **changed)
         assert result.returncode == BAD_INPUT, result.stderr
         (line,) = result.stderr.splitlines()
         assert line.startswith(f"error: {refused_path}: cannot be written")

@@ -92,6 +92,7 @@ def test_local_train_works_in_it(workspace):
 def test_tests_work_in_it(workspace):
     # a few of those that `make test` runs, of each kind: plain ones, the training's, those that are for outside
     chosen = ["tests/devtools/test_settings.py", "tests/training/test_recipe.py", "tests/docker/test_image.py"]
+    chosen += ["tests/devtools/test_makefile.py", "tests/devtools/test_onnx_export.py"]
     said = workspace.call("exec", "python", "-m", "pytest", "-q", *chosen)
     assert " passed" in said
     assert " skipped" in said

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Program:
         options |= {key if key == "model_output_dir" else key.replace("_", "-"): new for key, new in changed.items()}
         return [text for key, value in options.items() for text in (f"--{key}", str(value))]
 
-    def start(self, name: str, overrides: dict | None = None, prefix: tuple[str, ...] = (), **rest) -> subprocess.Popen:
+    def start(self, name: str, overrides: dict | None = None, prefix: Sequence[str] = (), **rest) -> subprocess.Popen:
         """Start a run; its output goes to NAME.out and NAME.err. `environment` adds variables."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
         environment |= rest.pop("environment", {})

@@ -61,10 +61,10 @@ def main() -> int:
         findings += error.findings
     data = {}
     for name, path in (("train", arguments.train_file), ("eval", arguments.eval_file)):
-        if path.is_file():
+        try:
             data[name] = digest(path)
-        else:
-            findings.append(f"{path}: no such file; prepare one with `phikit data prepare`")
+        except OSError as error:
+            findings.append(f"{path}: {error.strerror}; prepare one with `phikit data prepare`")
     if problem := target_problem(arguments.model_output_dir, arguments.run_dir):
         findings.append(problem)
     if findings or recipe is None:

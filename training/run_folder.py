@@ -130,6 +130,13 @@ def target_problem(target: Path, run_dir: Path) -> str | None:
 
     What an unfinished run of `run_dir` left at its own target may be replaced; anything else may not.
     """
+    try:
+        return _problem(target, run_dir)
+    except OSError as error:
+        return f"{target}: cannot be looked at ({error.strerror}); choose another --model_output_dir"
+
+
+def _problem(target: Path, run_dir: Path) -> str | None:
     if target.resolve() == run_dir.resolve() or target.resolve() in run_dir.resolve().parents:
         return f"{target}: holds the run folder; give another folder as --model_output_dir"
     if target.is_dir():

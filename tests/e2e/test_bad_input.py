@@ -59,8 +59,8 @@ def no_answer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "line", "words"),
     [
-        (missing, "", "no such file; prepare one with"),
-        (folder, "", "no such file; prepare one with"),
+        (missing, "", "No such file or directory; prepare one with"),
+        (folder, "", "Is a directory; prepare one with"),
         (empty, "", "is empty; give a file with at least one conversation"),
         (binary, "", "is a binary file; give JSONL, JSON, CSV or Parquet"),
         (truncated, ":60", "not JSON"),
@@ -160,6 +160,9 @@ def test_folder_of_somebody_else(fresh, tmp_path):
     own.mkdir()
     locked.chmod(0o555)
     own.chmod(0o777)
+    # pytest's own folders are for its user alone
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
     for changed, refused_path in (
         ({"run_dir": locked / "run", "model_output_dir": own / "model"}, locked / "run"),
         ({"run_dir": own / "run", "model_output_dir": locked / "model"}, locked / "model"),

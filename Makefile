@@ -19,8 +19,12 @@ override SOURCE := $(or $(strip $(SOURCE)),sample)
 override OUT := $(strip $(OUT))
 override FORMAT := $(or $(strip $(FORMAT)),onnx)
 
+# $(call quoted,VALUE): one word for the shell, whatever is in it; $(call option,--name,VALUE): nothing when VALUE is empty
+quoted = '$(subst ','\'',$(1))'
+option = $(if $(strip $(2)),$(1) $(call quoted,$(2)))
+
 # Prompt flow reports nothing and traces nowhere: its home folder says so (docker/flow.Dockerfile does the same)
-QUIET_PF := PF_HOME_DIRECTORY=$(CURDIR)/.venv-flow/home PF_TRACING_SKIP_LOCAL_SETUP=true PF_DISABLE_TRACING=true \
+QUIET_PF := PF_HOME_DIRECTORY=$(call quoted,$(CURDIR)/.venv-flow/home) PF_TRACING_SKIP_LOCAL_SETUP=true PF_DISABLE_TRACING=true \
   APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED=true
 # .env's settings for programs that read the environment alone; what is set there already wins
 WITH_ENV := $(if $(wildcard .env),$(VENV)/bin/dotenv --file .env run --no-override --)
@@ -30,10 +34,6 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-train setup-test local-train data runs mlflow serve export up down logs flow-test flow-serve evaluate chat setup-flow setup-chat setup-agent image image-gpu stand-in-base doctor test bench lint format lock clean python
-
-# $(call quoted,VALUE): one word for the shell, whatever is in it; $(call option,--name,VALUE): nothing when VALUE is empty
-quoted = '$(subst ','\'',$(1))'
-option = $(if $(strip $(2)),$(1) $(call quoted,$(2)))
 
 help:
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -90,18 +90,18 @@ down: setup ## stop them; conversations stay
 logs: setup ## what they say; SERVICE=scoring FOLLOW=1
 	@$(PHIKIT) logs $(if $(strip $(SERVICE)),$(call quoted,$(SERVICE))) $(if $(FOLLOW),--follow)
 
-flow-test: setup-flow ## one question through the flow, to the server that `make serve` started; QUESTION=
+flow-test: setup setup-flow ## one question through the flow, to the server that `make serve` started; QUESTION=
 	@$(PF) flow test --flow flows/chat $(if $(strip $(QUESTION)),--inputs input_data=$(call quoted,$(QUESTION)))
 
-flow-serve: setup-flow ## the flow over HTTP, until Ctrl-C; PORT=8080
-	@$(PF) flow serve --source flows/chat --host 127.0.0.1 --port $(or $(strip $(PORT)),8080) --engine fastapi \
+flow-serve: setup setup-flow ## the flow over HTTP, until Ctrl-C; PORT=8080
+	@$(PF) flow serve --source flows/chat --host 127.0.0.1 --port $(call quoted,$(or $(strip $(PORT)),8080)) --engine fastapi \
 	  --skip-open-browser
 
-evaluate: setup-flow ## ask the held-out questions through the flow, compare with the base model; DATA=data/test_data.jsonl OUT=runs/evaluation
+evaluate: setup setup-flow ## ask the held-out questions through the flow, compare with the base model; DATA=data/test_data.jsonl OUT=runs/evaluation
 	@$(QUIET_PF) $(WITH_ENV) .venv-flow/bin/python -m flows.evaluate $(call option,--data,$(DATA)) \
 	  $(call option,--out,$(OUT))
 
-chat: setup-chat ## the chat page in front of `make flow-serve`, until Ctrl-C; http://127.0.0.1:7860
+chat: setup setup-chat ## the chat page in front of `make flow-serve`, until Ctrl-C; http://127.0.0.1:7860
 	@$(WITH_ENV) .venv-chat/bin/python -m flows.page
 
 ##@ Images

@@ -21,7 +21,7 @@ from pathlib import Path
 from flows.endpoint import Endpoint, EndpointError
 from flows.evaluate.compare import Comparison, compare
 from flows.evaluate.lines import BadData, read
-from flows.evaluate.report import write
+from flows.evaluate.report import page
 from flows.evaluate.tracking import TrackingError, log
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     asked = _parser().parse_args(arguments)
     models = ["base", "tuned"] if environment.get("PHIKIT_BASE_ENDPOINT_URI", "").strip() else ["tuned"]
     try:
-        _check(asked.out)
+        _check(asked)
         lines = read(asked.data, asked.limit)
         for model in models:
             Endpoint.configured(model, environment)
@@ -80,8 +80,12 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     return FAILED if failures else code
 
 
-def _check(folder: Path) -> None:
-    """Raise BadData for a folder that holds somebody else's files of the same names, as a run's has its report."""
+def _check(asked: argparse.Namespace) -> None:
+    """Raise BadData for numbers that ask nothing, and for a folder with somebody else's files of the same names."""
+    for option in ("limit", "max_tokens"):
+        if (number := getattr(asked, option)) is not None and number < 1:
+            raise BadData(f"--{option.replace('_', '-')} {number}: must be 1 or more")
+    folder = asked.out
     if folder.exists() and not folder.is_dir():
         raise BadData(f"--out {folder}: is a file; name a folder")
     foreign = [name for name in REPORT[:-1] if (folder / name).exists()]
@@ -90,11 +94,15 @@ def _check(folder: Path) -> None:
 
 
 def _keep(comparison: Comparison, folder: Path, data: str) -> None:
-    report, means, answers = (folder / name for name in REPORT)
-    write(comparison, report, data)
-    means.write_text(json.dumps(comparison.means, indent=2) + "\n", encoding="utf-8")
+    """Write all three files beside their places, then rename them: the one that tells them from others' first."""
     rows = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in comparison.rows)
-    answers.write_text("".join(rows), encoding="utf-8")
+    texts = page(comparison, data), json.dumps(comparison.means, indent=2) + "\n", "".join(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    drafts = [folder / f".{name}.draft" for name in REPORT]
+    for draft, text in zip(drafts, texts, strict=True):
+        draft.write_text(text, encoding="utf-8")
+    for draft, name in reversed(list(zip(drafts, REPORT, strict=True))):
+        draft.replace(folder / name)
 
 
 def _print(comparison: Comparison, folder: Path) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flows.evaluate.lines import lines_of
+
 FLOWS = Path(__file__).resolve().parents[1]
 #: promptflow's own settings of what it says, and to whom.
 QUIET = {
@@ -22,6 +24,8 @@ QUIET = {
     "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
     "PF_LOGGING_LEVEL": "ERROR",
 }
+SETTINGS = "telemetry:\n  enabled: false\ntrace:\n  destination: none\n"
+NO_REASON = "no output, and no reason given"
 #: How each input of the chat flow is taken from a line.
 INPUTS = {
     "input_data": "${data.question}",
@@ -36,7 +40,7 @@ def run(
     """Ask every line of one model and measure the answers.
 
     Args:
-        folder: where the lines are written for promptflow.
+        folder: where the lines are written for promptflow, and where it keeps its own records of them.
 
     Returns:
         Answers, measures, and why a line failed, each by the line's place (0 is the first).
@@ -44,6 +48,11 @@ def run(
     # before promptflow is imported, which reads them then: nothing is traced, and its progress is not printed
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # held-out conversations would pile up in its home folder otherwise
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    (home / "pf.yaml").write_text(SETTINGS, encoding="utf-8")
+    os.environ["PF_HOME_DIRECTORY"] = str(home)
     from promptflow.client import PFClient
 
     data = folder / "lines.jsonl"
@@ -59,7 +68,8 @@ def run(
     answers = {
         number: str(output["answer"]) for number, output in _outputs(asked).items() if output.get("answer") is not None
     }
-    failed = {number: _why(asked, number) for number in range(len(lines)) if number not in answers}
+    reasons = _reasons(asked)
+    failed = {number: reasons.get(number, NO_REASON) for number in range(len(lines)) if number not in answers}
     if not answers:
         return {}, {}, failed
     measured = client.run(
@@ -71,7 +81,10 @@ def run(
         raise_on_error=False,
     )
     measures = {number: output["measures"] for number, output in _outputs(measured).items() if output.get("measures")}
-    failed |= {number: f"not measured: {_why(measured, number)}" for number in answers if number not in measures}
+    reasons = _reasons(measured)
+    failed |= {
+        number: f"not measured: {reasons.get(number, NO_REASON)}" for number in answers if number not in measures
+    }
     return answers, measures, failed
 
 
@@ -80,17 +93,16 @@ def _outputs(batch: Any) -> dict[int, Mapping[str, Any]]:
     file = Path(batch.properties["output_path"]) / "flow_outputs" / "output.jsonl"
     if not file.exists():
         return {}
-    found = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    found = map(json.loads, filter(None, lines_of(file)))
     return {output["line_number"]: output for output in found}
 
 
-def _why(batch: Any, number: int) -> str:
-    """What promptflow kept of a line's failure, in one line."""
+def _reasons(batch: Any) -> dict[int, str]:
+    """What promptflow kept of each failed line, in one line each."""
     folder = Path(batch.properties["output_path"]) / "flow_artifacts"
+    found = {}
     for file in sorted(folder.glob("*.jsonl")):
-        for text in file.read_text(encoding="utf-8").splitlines():
-            record = json.loads(text)
-            info = record.get("run_info") or {}
-            if record.get("line_number") == number and info.get("error"):
-                return " ".join(str(info["error"].get("message", "")).split())
-    return "no output, and no reason given"
+        for record in map(json.loads, filter(None, lines_of(file))):
+            if error := (record.get("run_info") or {}).get("error"):
+                found[record["line_number"]] = " ".join(str(error.get("message", "")).split())
+    return found

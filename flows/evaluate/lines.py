@@ -20,7 +20,7 @@ class BadData(ValueError):
 def read(file: Path, limit: int | None = None) -> list[dict[str, Any]]:
     """The lines, `limit` at most; raises BadData."""
     try:
-        texts = file.read_text(encoding="utf-8").splitlines()
+        texts = lines_of(file)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no UTF-8 text"
         raise BadData(f"{file}: {reason}; make one with: make data, or give --data FILE") from None
@@ -38,6 +38,11 @@ def read(file: Path, limit: int | None = None) -> list[dict[str, Any]]:
     if findings or not rows:
         raise BadData("\n".join(findings or [f"{file}: has no conversation"]))
     return rows
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a JSONL file; raises OSError, UnicodeDecodeError. (str.splitlines would split within texts, too.)"""
+    return file.read_text(encoding="utf-8").split("\n")
 
 
 def _line(text: str) -> dict[str, Any] | str:

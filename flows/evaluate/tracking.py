@@ -18,10 +18,15 @@ from typing import Any
 EXPERIMENT = "phikit-evaluation"
 #: Seconds until a server that does not answer is given up.
 PATIENCE = 30
+NOT_FOUND = 404
 
 
 class TrackingError(RuntimeError):
-    """The server did not take it; one line for people."""
+    """The server did not take it; one line for people, and its status where it answered."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def log(metrics: Mapping[str, float], tags: Mapping[str, str], environment: Mapping[str, str]) -> str:
@@ -32,15 +37,19 @@ def log(metrics: Mapping[str, float], tags: Mapping[str, str], environment: Mapp
             "experiment_id"
         ]
     except TrackingError as error:
-        if "404" not in str(error):
+        if error.status != NOT_FOUND:
             raise
         experiment = ask("experiments/create", {"name": EXPERIMENT})["experiment_id"]
     now = int(time.time() * 1000)
     told = [{"key": key, "value": value} for key, value in tags.items()]
     run = ask("runs/create", {"experiment_id": experiment, "start_time": now, "tags": told})["run"]["info"]["run_id"]
     values = [{"key": key, "value": value, "timestamp": now, "step": 0} for key, value in metrics.items()]
-    ask("runs/log-batch", {"run_id": run, "metrics": values})
-    ask("runs/update", {"run_id": run, "status": "FINISHED", "end_time": int(time.time() * 1000)})
+    status = "FAILED"
+    try:
+        ask("runs/log-batch", {"run_id": run, "metrics": values})
+        status = "FINISHED"
+    finally:
+        ask("runs/update", {"run_id": run, "status": status, "end_time": int(time.time() * 1000)})
     return run
 
 
@@ -64,6 +73,6 @@ class _Server:
             with urllib.request.urlopen(urllib.request.Request(address, data, self._headers), timeout=PATIENCE) as got:
                 return json.load(got)
         except urllib.error.HTTPError as error:
-            raise TrackingError(f"MLflow's server answered {path} with status {error.code}") from None
+            raise TrackingError(f"MLflow's server answered {path} with status {error.code}", error.code) from None
         except (OSError, ValueError):
             raise TrackingError(f"MLflow's server did not answer {path}; check MLFLOW_TRACKING_URI") from None

@@ -32,13 +32,14 @@ def evaluate(folder: Path, *words: object, **settings: str) -> subprocess.Comple
 def conversation(*texts: str, system: str = "") -> str:
     head = [{"role": "system", "content": system}] if system else []
     turns = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(texts)]
-    return json.dumps({"messages": [*head, *turns]})
+    return json.dumps({"messages": [*head, *turns]}, ensure_ascii=False)
 
 
 @pytest.fixture
 def data(tmp_path):
     file = tmp_path / "test.jsonl"
-    file.write_text(conversation("Who?", "Bill Gates") + "\n" + conversation("When?", "1975") + "\n")
+    # (a line separator within a text ends no line of the file)
+    file.write_text(conversation("Who?", "Bill\u2028Gates") + "\n" + conversation("When?\x85", "1975") + "\n")
     return file
 
 
@@ -74,7 +75,7 @@ def test_flips():
 
 def test_two_endpoints_are_compared(data, tmp_path):
     with (
-        endpoint(models=[models()], chat=[whole("<b> Bill Gates </b>")]) as (tuned, _),
+        endpoint(models=[models()], chat=[whole("<b> Bill\u2028Gates </b>")]) as (tuned, _),
         endpoint(models=[models()], chat=[whole("I'm sorry, I can't say.")]) as (base, _),
     ):
         told = {"PHIKIT_ENDPOINT_URI": tuned, "PHIKIT_BASE_ENDPOINT_URI": base}
@@ -110,10 +111,16 @@ def test_a_runs_own_report_is_not_written_over(data, tmp_path):
     assert (tmp_path / "out" / "metrics.json").read_text() == "{}"
 
 
-def test_bad_data_is_told_before_anything_runs(tmp_path):
-    done = evaluate(tmp_path, "--data", tmp_path / "absent.jsonl")
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+def test_bad_data_is_told_before_anything_runs(data, tmp_path):
+    for words, finding in (
+        (["--data", tmp_path / "absent.jsonl"], "No such file"),
+        (["--data", data, "--limit", "0"], "--limit 0: must be 1 or more"),
+        (["--data", data, "--max-tokens", "-1"], "--max-tokens -1: must be 1 or more"),
+    ):
+        done = evaluate(tmp_path, *words)
+        assert done.returncode == 2
+        assert finding in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,10 +36,15 @@ CONNECT, LONGEST_WAIT, FIRST_WAIT = 5.0, 20.0, 0.25
 NEAR = frozenset({"127.0.0.1", "localhost", "::1"})
 #: Characters of a server's own message that are passed on.
 LONGEST_MESSAGE = 400
-#: Texts of fewer characters may stand in a server's message by chance; longer ones of ours are taken out.
+#: Shorter texts may stand in a server's message by chance; longer ones of ours are taken out.
 SHORTEST_SECRET = 8
 #: What may pass by itself: a full queue, a model that loads, a server that is being replaced.
 PASSING = frozenset({"overloaded", "loading", "unreachable"})
+#: What another try of the same question cannot help.
+HOPELESS = frozenset({"refused", "settings"})
+COMPOSED = frozenset({"scoring", "scoring-base"})  # (as compose.yaml names them)
+#: How servers say that a conversation does not fit: this kit's, and those that speak OpenAI's contract.
+TOO_LONG = re.compile(r"shorten the conversation|than the context|maximum context length|context_length", re.I)
 
 
 class EndpointError(Exception):
@@ -49,6 +55,11 @@ class EndpointError(Exception):
         self.wait = wait
         """Seconds after which the server wants to be asked again, where it said so."""
         super().__init__(text)
+
+    @property
+    def passes(self) -> bool:
+        """Whether another try of the same question may help."""
+        return self.kind not in HOPELESS
 
     def without(self, *secrets: str) -> EndpointError:
         """The same without these texts, which a server may have repeated."""
@@ -169,6 +180,18 @@ class Endpoint:
             except (IndexError, TypeError, AttributeError, ValueError):
                 raise EndpointError("contract", f"{self.origin} lists no model; is it a scoring server?") from None
 
+    def about(self) -> dict[str, Any]:
+        """What the server says of its model (run, base model) and its context; nothing where there is no such route."""
+        with self.faults():
+            try:
+                base = str(self.client.base_url).rstrip("/").removesuffix("/v1")
+                told = self.client.get(f"{base}/version", cast_to=object)
+            except openai.NotFoundError:
+                told = None
+            parts = (told.get(key) if isinstance(told, dict) else None for key in ("model", "limits"))
+            model, limits = (part if isinstance(part, dict) else {} for part in parts)
+            return {**model, "context": limits.get("context")}
+
     def _pieces(self, messages: Sequence[Message], temperature: float, max_tokens: int) -> Iterator[str]:
         name = self.name
         with self.faults():
@@ -237,7 +260,9 @@ class _Faults:
                 if type(error.__cause__).__name__ != "ConnectError":
                     # it took the request and hung up: no reason to ask for the same work again
                     raise EndpointError("broken", f"{where} hung up without an answer; try again") from None
-                raise EndpointError("unreachable", f"{where} cannot be reached; is the server started?") from None
+                mine = urlsplit(where).hostname in COMPOSED
+                hint = "`make logs` says why, `make up` starts it" if mine else "is the server started?"
+                raise EndpointError("unreachable", f"{where} cannot be reached; {hint}") from None
             case openai.APIStatusError():
                 raise _refused(where, error) from None
             case openai.APIError() if "deadline" in error.message:
@@ -266,6 +291,10 @@ def _refused(where: str, error: openai.APIStatusError) -> EndpointError:
         return EndpointError("loading", f"{where} has no model ready yet; try again in a moment", seconds)
     if status == 408:
         return EndpointError("slow", f"{where}: {said or 'the answer took too long'}")
+    if 400 <= status < 500 and TOO_LONG.search(said):
+        return EndpointError(
+            "refused", "this conversation is too long for the model; begin a new one, or cut the answer"
+        )
     if said and 400 <= status < 500:
         return EndpointError("refused", f"{where} refuses the request: {said}")
     return EndpointError("contract", f"{where} answers with status {status}, and no reason; check its URI")

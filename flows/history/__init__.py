@@ -22,7 +22,12 @@ def open_history(environment: Mapping[str, str]) -> History:
 
         return SqliteHistory(Path(path))
     if setting == "cosmos":
-        from flows.history.cosmos import CosmosHistory
-
+        try:
+            from flows.history.cosmos import CosmosHistory
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"PHIKIT_HISTORY cosmos: the package {error.name} is missing; install azure-cosmos and azure-identity "
+                "(make setup-chat, or docker/chat.lock), or keep conversations in sqlite:PATH"
+            ) from None
         return CosmosHistory.from_environment(environment)
     raise ValueError(f"PHIKIT_HISTORY {setting}: must be sqlite:PATH or cosmos")

@@ -54,15 +54,15 @@ def build(settings: Settings, history: History, flow: Flow) -> FastAPI:
         return JSONResponse({"status": reason or "ok"}, 503 if reason else 200)
 
     @app.get("/report")
-    def report() -> Response:
-        """The report of the run that is shown."""
-        file = model_card.read(settings.run).report
+    def report(run: str = "") -> Response:
+        """The report of the run that is shown, or of another beside it."""
+        file = model_card.served(settings.run, run)[0].report
         return FileResponse(file) if file else PlainTextResponse("This run has no report.\n", 404)
 
     app.include_router(exports.routes(history))
     blocks, parts = page(settings)
     with blocks:
-        connect(blocks, parts, Talk(history, flow), settings)
+        connect(blocks, parts, Talk(history, flow), flow, settings)
     return gr.mount_gradio_app(
         app,
         blocks,

@@ -91,7 +91,10 @@ def bubble(role: str, text: str) -> dict[str, str]:
 
 def bubbles(view: View) -> list[dict[str, str]]:
     """The conversation as the page's left (or only) column shows it."""
-    column = [bubble(message.role, message.content) for message in shown(view.messages)]
+    column = []
+    for message in shown(view.messages):
+        other = alternative(message) if swapped(message) else None
+        column.append(bubble(message.role, other["content"] if other else message.content))
     if view.partial is not None:
         column.append(bubble("assistant", view.partial))
     return column
@@ -104,7 +107,7 @@ def base_bubbles(view: View) -> list[dict[str, str]]:
         if message.role == "user":
             column.append(bubble("user", message.content))
         elif (other := alternative(message)) is not None:
-            column.append(bubble("assistant", other["content"]))
+            column.append(bubble("assistant", message.content if swapped(message) else other["content"]))
     if view.partial_base is not None:
         column.append(bubble("assistant", view.partial_base))
     return column
@@ -116,9 +119,26 @@ def alternative(message: Message) -> dict[str, Any] | None:
     return dict(others[0]) if others else None
 
 
+def swapped(message: Message) -> bool:
+    """Whether the base model's answer was taken: it stays in its own column all the same."""
+    return message.details.get("model") == "base" and alternative(message) is not None
+
+
+def compared(messages: Sequence[Message]) -> bool:
+    """Whether the base model's column belongs to the conversation: a choice is due, or its answer was taken."""
+    return undecided(messages) or any(swapped(message) for message in messages)
+
+
+def undecided(messages: Sequence[Message]) -> bool:
+    """Whether the last answer is one of two, and nobody has chosen yet."""
+    last = messages[-1] if messages else None
+    return last is not None and alternative(last) is not None and not last.details.get("preferred")
+
+
 def thumbs(messages: Iterable[Message]) -> list[str | None]:
     """For each answer on the page, its thumb by the page's name for it."""
-    return [THUMBS.get(message.rating) for message in shown(messages) if message.role == "assistant"]
+    answers = [message for message in shown(messages) if message.role == "assistant"]
+    return [None if swapped(answer) else THUMBS.get(answer.rating) for answer in answers]
 
 
 def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:

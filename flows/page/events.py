@@ -1,6 +1,6 @@
 """What happens on the page: each event asks Talk (talk.py), and each View that comes back is put on the page (show.py).
 
-connect(blocks, parts, talk, settings)
+connect(blocks, parts, talk, flow, settings)
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import gradio as gr
 
 from flows.history import NotFound, Unavailable
 from flows.page import model_card
-from flows.page.conversation import Options, View, system_of
+from flows.page.conversation import TOKENS, Options, View, system_of
+from flows.page.flow_client import Flow
 from flows.page.layout import Parts
 from flows.page.settings import Settings
 from flows.page.show import Show, Update, user, warning
@@ -23,18 +24,23 @@ from flows.page.talk import GONE, Talk
 RATINGS = {True: 1, False: -1}
 
 
-def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, settings: Settings) -> None:
+def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, flow: Flow, settings: Settings) -> None:
     """Give every part of the page its events."""
-    events = Events(parts, talk, settings)
+    events = Events(parts, talk, flow, settings)
     shown = [
         parts.conversation, parts.chat, parts.base, parts.choice, parts.alert, parts.again, parts.message,
-        parts.listing, parts.more, parts.title, parts.system, parts.card,
+        parts.listing, parts.more, parts.title, parts.system, parts.card, parts.base_column, parts.compare,
+        parts.nothing, parts.tokens,
     ]  # fmt: skip
     place = [parts.conversation, parts.pages, parts.search]
     # nobody else calls these; no wheel is shown over what is being read
     common = {"outputs": shown, "show_progress": "hidden", "api_visibility": "private"}
     asking = {**common, "concurrency_limit": None, "trigger_mode": "once"}
-    parts.message.submit(events.ask, [parts.message, *place, *parts.options], **asking)
+    # (the browser empties the box by itself, so that letters typed on are not lost)
+    hidden = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    parts.message.submit(None, parts.message, parts.sent, js="(text) => phikitSend(text)", **hidden).then(
+        events.ask, [parts.sent, *place, *parts.options], **asking
+    )
     parts.chat.example_select(events.example, [*place, *parts.options], **asking)
     parts.chat.retry(events.retry, [*place, *parts.options], **asking)
     parts.again.click(events.again, [*place, *parts.options], **asking)
@@ -51,7 +57,6 @@ def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, settings: Settings) -> 
     parts.chat.like(events.rate, place, **quick)
     parts.better_tuned.click(events.prefer_tuned, place, **quick)
     parts.better_base.click(events.prefer_base, place, **quick)
-    hidden = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     parts.compare.change(lambda on: gr.Column(visible=on), parts.compare, parts.base_column, **hidden)
     parts.formatted.change(
         lambda on: [gr.Chatbot(render_markdown=on)] * 2, parts.formatted, [parts.chat, parts.base], **hidden
@@ -61,16 +66,19 @@ def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, settings: Settings) -> 
     parts.conversation.change(None, parts.conversation, js="(id) => phikitAddress(id)")
     blocks.load(None, js="() => { phikitTheme(); phikitPhone(); }")
     blocks.load(events.load, [parts.pages], **quick)
+    # (by itself: the conversation does not wait for a server that is slow to say what it serves)
+    blocks.load(events.about, **quick)
     blocks.queue(default_concurrency_limit=None, api_open=False)
 
 
 class Events:
     """The page's events over what all of them need."""
 
-    def __init__(self, parts: Parts, talk: Talk, settings: Settings) -> None:
+    def __init__(self, parts: Parts, talk: Talk, flow: Flow, settings: Settings) -> None:
         self._parts = parts
         self._talk = talk
-        self._show = Show(parts, talk.history)
+        self._flow = flow
+        self._show = Show(parts, talk.history, settings.compare)
         self._settings = settings
 
     # --- answers, as they come ---
@@ -91,7 +99,7 @@ class Events:
         views = self._talk.ask(
             user(request), tab(request), conversation, text or "", options(system, temperature, tokens, compare)
         )
-        async with aclosing(self._show.pictures(views, request, pages, search, clear=True)) as updates:
+        async with aclosing(self._show.pictures(views, request, pages, search, text or "")) as updates:
             async for update in updates:
                 yield update
 
@@ -190,10 +198,21 @@ class Events:
     async def load(self, pages: int, request: gr.Request) -> Update:
         """The page was opened, perhaps with a conversation in its address."""
         view = await self._talk.open(user(request), request.query_params.get("conversation", ""))
-        update = await self._show.everything(view.change(listed=True), request, pages, "")
-        # (the newest run may be another by now)
-        card = await asyncio.to_thread(model_card.read, self._settings.run)
-        return {**update, self._parts.card: model_card.as_html(card)}
+        return await self._show.everything(view.change(listed=True), request, pages, "")
+
+    async def about(self) -> Update:
+        """The card of the model that answers, and the longest answer that it has room for.
+
+        The newest run may be another by now, and the server may not have it.
+        """
+        told = await self._flow.about()
+        card, newest = await asyncio.to_thread(model_card.served, self._settings.run, str(told.get("run") or ""))
+        context = told.get("context")
+        most = min(TOKENS[1], context - 1) if isinstance(context, int) and context > 1 else TOKENS[1]
+        return {
+            self._parts.card: model_card.as_html(card, newest),
+            self._parts.tokens: gr.Slider(maximum=most),
+        }
 
     async def open(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
         """A conversation was chosen from the list."""

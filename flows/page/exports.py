@@ -15,6 +15,12 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from flows.history import History, Unavailable, export
 from flows.page.guard import user_of
 
+#: What each file is made of.
+NEEDS = {
+    "chats.jsonl": "ask something, and read the answer.",
+    "preferences.jsonl": "choose the better one of two answers, or set thumbs on two answers to the same question.",
+}
+
 
 def routes(history: History) -> APIRouter:
     """The routes over a store; each user gets their own conversations alone."""
@@ -42,6 +48,8 @@ def _download(
         first = next(lines, "")
     except Unavailable as error:
         return PlainTextResponse(f"The conversations cannot be read now: {error}\n", 503)
+    if not first:
+        return PlainTextResponse(f"There is nothing to export yet: {NEEDS[name]}\n", 404)
 
     def body() -> Iterator[str]:
         yield first

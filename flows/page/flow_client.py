@@ -21,8 +21,14 @@ import httpx
 
 #: Seconds to reach the flow; and until the next piece of an answer (the flow gives its own endpoint 120).
 CONNECT, NEXT_PIECE = 5, 180
+#: Seconds that the page's card waits for what the scoring server says of its model.
+ABOUT = 3
 #: Characters of an error that are shown.
 LONGEST = 600
+#: The flow as the kit's compose.yaml names it.
+COMPOSED = frozenset({"flow", "flow-azure"})
+#: How the flow ends what another try may help (flows/chat/ask.py); what it refuses for good is a 400, too.
+PASSES = "try again"
 #: How promptflow introduces what a node of the flow said.
 WRAPPING = re.compile(
     r"^(?:Execution failure in '[^']*'|The execution of node '[^']*' failed)[^:]*: (?:\(\w+\) )?", re.S
@@ -30,7 +36,11 @@ WRAPPING = re.compile(
 
 
 class FlowError(Exception):
-    """No answer, or not all of it; the text is for people."""
+    """No answer, or not all of it; the text is for people, `passes` whether another try may help."""
+
+    def __init__(self, text: str, passes: bool = True) -> None:
+        self.passes = passes
+        super().__init__(text)
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class Flow:
             ) as response:
                 if response.status_code != httpx.codes.OK:
                     await response.aread()
-                    raise FlowError(_refusal(response))
+                    raise _refusal(response)
                 if "text/event-stream" not in response.headers.get("Content-Type", ""):
                     await response.aread()
                     yield _whole(response)
@@ -88,13 +98,29 @@ class Flow:
                     if line.startswith("data:") and (piece := _piece(line[5:])):
                         yield piece
         except (httpx.ConnectError, httpx.ConnectTimeout):
+            start = "make up; make logs says why it ended" if self.composed else "make flow-serve"
             raise FlowError(
-                f"The chat flow does not answer at {_origin(self.uri)}. Start it (make flow-serve), then try again."
+                f"The chat flow does not answer at {_origin(self.uri)}. Start it ({start}), then try again."
             ) from None
         except httpx.TimeoutException:
             raise FlowError("The model takes too long. Try again, or ask for a shorter answer.") from None
         except httpx.HTTPError:
             raise FlowError("The answer broke off: the chat flow or the model ended. Try again.") from None
+
+    @property
+    def composed(self) -> bool:
+        """Whether the flow is the one of the kit's compose.yaml."""
+        return urlsplit(self.uri).hostname in COMPOSED
+
+    async def about(self) -> dict[str, Any]:
+        """What the scoring server says of its model, as text; empty where that cannot be known now."""
+        asked = {"input_data": "", "about": True}
+        try:
+            response = await self._client.post(self.uri, json=asked, timeout=ABOUT)
+            told = json.loads(response.json()["answer"])
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return {}
+        return told if isinstance(told, dict) else {}
 
     async def state(self) -> str:
         """Why the flow cannot be asked now; empty when it can."""
@@ -114,7 +140,8 @@ def _piece(data: str) -> str:
     # promptflow ends a stream that breaks off like a whole one: the flow says so in a last piece
     for told in (event, piece):
         if isinstance(told, dict) and "error" in told:
-            raise FlowError(_message(told))
+            said = _message(told)
+            raise FlowError(said, PASSES in said)
     return str(piece)
 
 
@@ -127,12 +154,14 @@ def _whole(response: httpx.Response) -> str:
     return str(answer)
 
 
-def _refusal(response: httpx.Response) -> str:
+def _refusal(response: httpx.Response) -> FlowError:
     try:
         said = _message(response.json())
     except ValueError:
         said = ""
-    return said or f"The chat flow refused with status {response.status_code} and gave no reason. Try again."
+    if not said:
+        return FlowError(f"The chat flow refused with status {response.status_code} and gave no reason. Try again.")
+    return FlowError(said, response.is_server_error or PASSES in said)
 
 
 def _message(body: Any) -> str:

@@ -29,6 +29,7 @@ class Parts:
     new: gr.Button
     search: gr.Textbox
     listing: gr.Radio
+    nothing: gr.HTML
     more: gr.Button
     title: gr.Textbox
     delete: gr.Button
@@ -42,6 +43,7 @@ class Parts:
     alert: gr.HTML
     again: gr.Button
     message: gr.Textbox
+    sent: gr.Textbox
     system: gr.Textbox
     temperature: gr.Slider
     tokens: gr.Slider
@@ -65,13 +67,14 @@ def page(settings: Settings) -> tuple[gr.Blocks, Parts]:
                 show_label=False, placeholder="Search", container=False, max_lines=1, elem_id="search", type="text"
             )
             listing = gr.Radio([], label="Conversations", show_label=False, container=False, elem_id="listing")
+            nothing = gr.HTML("", elem_id="nothing", padding=False)
             more = gr.Button("Show more", size="sm", visible=False, elem_id="more")
             with gr.Accordion("This conversation", open=False, elem_id="this"):
                 title = gr.Textbox(label="Title (Enter renames)", max_lines=1, elem_id="title")
                 delete = gr.Button("Delete", size="sm", variant="stop", elem_id="delete")
             gr.HTML(
-                '<p class="exports">Export: <a href="export/chats.jsonl" download>chats</a> · '
-                '<a href="export/preferences.jsonl" download>preferences</a></p>'
+                '<p class="exports">Export: <a href="export/chats.jsonl">chats</a> · '
+                '<a href="export/preferences.jsonl">preferences</a></p>'
             )
             theme = gr.Button("Light or dark", size="sm", elem_id="theme")
         card = gr.HTML(model_card.as_html(model_card.read(settings.run)), elem_id="card", padding=False)
@@ -96,6 +99,8 @@ def page(settings: Settings) -> tuple[gr.Blocks, Parts]:
             submit_btn=True,
             elem_id="message",
         )
+        # (in the browser: what has left the message's box, which is empty at once)
+        sent = gr.Textbox("", visible="hidden", elem_id="sent")
         with gr.Accordion("How to answer", open=False, elem_id="settings"):
             with gr.Row():
                 temperature = gr.Slider(

@@ -48,6 +48,34 @@ if (navigator.clipboard) {
   navigator.clipboard.writeText = (text) => write(written(text));
 }
 
+// What is sent leaves the box at once, before Gradio looks at it: what is typed on meanwhile is the next message. While
+// an answer comes, nothing is sent.
+let leaving = null;
+
+function phikitLeave() {
+  const box = document.querySelector("#message textarea");
+  if (document.querySelector("#message .stop-button") || !box.value) return;
+  leaving = box.value;
+  box.value = "";
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+function phikitSend(text) {
+  const sent = leaving ?? text;
+  leaving = null;
+  return sent;
+}
+
+document.addEventListener(
+  "keydown",
+  (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || !event.target.matches?.("#message textarea")) return;
+    phikitLeave();
+  },
+  true,
+);
+document.addEventListener("click", (event) => event.target.closest?.("#message .submit-button") && phikitLeave(), true);
+
 // Gradio's two buttons in the message's box are pictures without a name
 const names = { "submit-button": "Send", "stop-button": "Stop" };
 

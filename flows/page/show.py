@@ -1,6 +1,6 @@
 """Views on the page: which part shows what of a View (conversation.py), and the list of conversations.
 
-show = Show(parts, history)
+show = Show(parts, history, comparing=True)
 update = await show.everything(view, request, pages=1, search="")
 """
 
@@ -15,13 +15,14 @@ from typing import Any
 import gradio as gr
 
 from flows.history import History, Unavailable
-from flows.page.conversation import View, alternative, base_bubbles, bubbles, thumbs
+from flows.page.conversation import View, base_bubbles, bubbles, compared, thumbs, undecided
 from flows.page.guard import LOCAL
 from flows.page.layout import Parts
 
 #: Conversations of the list that are shown at once.
 PAGE = 50
 NEW = "New chat"
+NOTHING = '<p class="exports" role="status">Nothing found.</p>'
 #: New values by part, as Gradio takes them.
 Update = dict[Any, Any]
 
@@ -29,42 +30,45 @@ Update = dict[Any, Any]
 class Show:
     """Puts views on the page's parts."""
 
-    def __init__(self, parts: Parts, history: History) -> None:
+    def __init__(self, parts: Parts, history: History, comparing: bool) -> None:
         self._parts = parts
         self._history = history
+        self._comparing = comparing
+        """Whether there is a base model to compare with."""
 
     async def pictures(
-        self, views: AsyncGenerator[View], request: gr.Request, pages: int, search: str, clear: bool = False
+        self, views: AsyncGenerator[View], request: gr.Request, pages: int, search: str, sent: str = ""
     ) -> AsyncGenerator[Update]:
         """An answer while it comes: all of the page at its beginning and end, between them what has come of it.
 
-        clear: the box is emptied, for the message in it has been taken.
+        sent: the message, which the browser took out of its box; it goes back there if it is not taken.
         """
-        parts, first, begun, told, busy = self._parts, True, False, False, False
+        parts, first, busy = self._parts, True, False
+        update: Update
         # (whoever ends this ends the views, and with them the answer, at once)
         async with aclosing(views):
             async for view in views:
                 busy = view.busy
                 if not busy:
-                    yield await self.everything(view, request, pages, search)
+                    update = await self.everything(view, request, pages, search)
+                    if first and sent:
+                        update[parts.message] = gr.Textbox(value=sent, submit_btn=True, stop_btn=False)
+                    yield update
                     continue
                 # until the first word, the browser gets no more to do than it must: that is what a person waits for
-                update: Update = {parts.chat: bubbles(view)}
+                update = {parts.chat: bubbles(view)}
                 if view.partial_base is not None:
                     update[parts.base] = base_bubbles(view)
                 if first:
-                    taken = {"value": ""} if clear else {}
-                    update[parts.message] = gr.Textbox(submit_btn=False, stop_btn=True, **taken)
+                    update[parts.message] = gr.Textbox(submit_btn=False, stop_btn=True)
                     update |= {
+                        # (the address names it from now on: a reload before the first word finds it)
+                        parts.conversation: view.conversation,
                         parts.alert: "",
                         parts.again: gr.Button(visible=False),
                         parts.choice: gr.Row(visible=False),
                     }
                     first = False
-                elif begun:
-                    update[parts.conversation], begun = view.conversation, False
-                elif view.partial and not told:
-                    begun = told = True
                 yield update
         if busy:
             # it was left, and Gradio sends what it was given last once more: let that be nothing
@@ -75,13 +79,16 @@ class Show:
         parts = self._parts
         if view.unread:
             return {parts.alert: warning(view.alert)}
-        last = view.messages[-1] if view.messages else None
-        undecided = last is not None and alternative(last) is not None and not last.details.get("preferred")
+        # two answers are read side by side, whatever is ticked since: after a reload nothing is
+        beside = {parts.base_column: gr.Column(visible=True)} if compared(view.messages) else {}
+        if undecided(view.messages) and self._comparing:
+            beside[parts.compare] = True
         return {
+            **beside,
             parts.conversation: view.conversation,
             parts.chat: gr.Chatbot(bubbles(view), feedback_value=thumbs(view.messages)),
             parts.base: base_bubbles(view),
-            parts.choice: gr.Row(visible=undecided and not view.busy),
+            parts.choice: gr.Row(visible=undecided(view.messages) and not view.busy),
             parts.alert: warning(view.alert),
             parts.again: gr.Button(visible=view.again),
             parts.message: gr.Textbox(submit_btn=not view.busy, stop_btn=view.busy),
@@ -104,7 +111,9 @@ class Show:
                 value=conversation if conversation in titles else None,
             ),
             parts.more: gr.Button(visible=len(found) > wanted),
-            parts.title: titles.get(conversation, ""),
+            parts.nothing: NOTHING if search and not found else "",
+            # (what was searched for may leave the open one out: its title stays)
+            **({parts.title: titles.get(conversation, "")} if conversation in titles or not conversation else {}),
         }
 
 

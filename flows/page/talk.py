@@ -25,10 +25,12 @@ from flows.page.conversation import (
     checked,
     question_before,
     shown,
+    swapped,
     system_of,
     turns,
 )
 from flows.page.flow_client import Flow, FlowError, Question
+from flows.page.turn import Stream, Turn
 
 #: Seconds between two pictures of an answer that is coming; the first piece is shown at once.
 PACE = 0.05
@@ -36,28 +38,6 @@ PACE = 0.05
 LEAVING = 5.0
 GONE = "This conversation is no longer there; it was deleted, perhaps in another tab."
 TUNED, BASE = "tuned", "base"
-
-
-class Stream:
-    """One model's answer while it comes."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.error = ""
-        self.ended = False
-
-
-class Turn:
-    """A tab's wait for an answer: it can be stopped, or left behind."""
-
-    def __init__(self) -> None:
-        self.changed, self.stopped, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.left = False
-
-    def stop(self) -> None:
-        """No more of the answer is waited for."""
-        self.stopped.set()
-        self.changed.set()
 
 
 class Gone(Refused):
@@ -177,6 +157,8 @@ class Talk:
             visible = shown(view.messages)
             if not 0 <= index < len(visible):
                 raise Refused(GONE)
+            if swapped(visible[index]):
+                raise Refused("The base model's answer was the better one here, and the thumb is for that one.")
             await self._do(self.history.rate, user, conversation, visible[index].id, rating)
         except Refused as refused:
             return view.change(alert=view.alert or str(refused))
@@ -257,8 +239,10 @@ class Talk:
         error = failed or tuned.error or (f"The base model: {base.error}" if base and base.error else "")
         if not error and not kept and not stopped.is_set():
             error = "The model answered with nothing. Ask in other words, or try again."
+        # (no try makes good what is refused for good)
+        again = (bool(error) or not kept) and not any(stream.hopeless for stream in streams.values())
         messages = [*view.messages, *([kept] if kept else [])]
-        yield view.change(messages=messages, alert=error, again=bool(error) or not kept)
+        yield view.change(messages=messages, alert=error, again=again)
 
     async def _begin(self, user: str, conversation: str, new: Sequence[Message]) -> str:
         """Keep new messages, in a new conversation where there is none yet; return its id."""
@@ -284,7 +268,7 @@ class Talk:
                 stream.text += piece
                 changed.set()
         except FlowError as error:
-            stream.error = str(error)
+            stream.error, stream.hopeless = str(error), not error.passes
         finally:
             stream.ended = True
             changed.set()

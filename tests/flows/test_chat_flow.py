@@ -96,6 +96,50 @@ def test_inputs_that_cannot_be_used(served, answers, inputs, field):
     assert not server.asked
 
 
+@pytest.mark.parametrize("headers", [{}, EVENTS], ids=["whole", "events"])
+@pytest.mark.parametrize("value", [5, 0.5, None, True, {}, {"a": 1}, [], ["a"]], ids=str)
+@pytest.mark.parametrize("field", ["input_data", "system", "model"])
+def test_a_text_that_is_none_is_never_answered(served, answers, field, value, headers):
+    uri, server = served
+    status, text = ask(uri, {"input_data": QUESTION, field: value}, **headers)
+    assert (status, json.loads(text)["error"]["message"]) == (400, f"{field}: must be a text")
+    assert not server.asked
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [("x", "the body"), (5, "the body"), (None, "the body"), ([], "the body"), (["a"], "the body"), ({}, "input_data")],
+    ids=str,
+)
+def test_a_body_without_a_question_is_never_answered(served, answers, body, says):
+    uri, server = served
+    status, text = ask(uri, body)
+    assert status == 400
+    assert json.loads(text)["error"]["message"].startswith(f"{says}: ")
+    assert not server.asked
+
+
+def test_what_another_try_may_help_is_told_apart(served, answers):
+    uri, _ = served
+    answers(refusal("400 Bad Request", "messages: 90 tokens are taken; shorten the conversation"))
+    status, text = ask(uri, {"input_data": QUESTION})
+    assert status == 400
+    assert "too long for the model; begin a new one" in text and "try again" not in text
+    answers(stream(delta("Bill"), end=False))
+    _, text = ask(uri, {"input_data": QUESTION}, **EVENTS)
+    assert "try again" in text
+
+
+def test_the_model_is_described_without_a_question(served, answers):
+    uri, server = served
+    told = {"model": {"name": "phikit", "run": "my run"}, "limits": {"context": 512}}
+    server._answers["/version"] = [response("200 OK", json.dumps(told).encode())]
+    status, text = ask(uri, {"input_data": "", "about": True})
+    assert status == 200
+    assert json.loads(json.loads(text)["answer"]) == {"name": "phikit", "run": "my run", "context": 512}
+    assert not server.bodies("/v1/chat/completions")
+
+
 def test_malformed_json(served):
     status, text = ask(served[0], b"{bad")
     assert status == 400

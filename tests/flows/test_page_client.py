@@ -92,6 +92,37 @@ def test_a_flow_that_is_not_there_is_named_without_what_may_be_secret():
     assert "secret" not in said
 
 
+def test_a_flow_of_compose_is_started_with_make_up():
+    flow = Flow("http://flow:8080/score")
+    assert flow.composed and not Flow("http://127.0.0.1:8080/score").composed
+    _, said = ask("http://flow:1/score")
+    assert "make up" in said and "make logs" in said and "flow-serve" not in said
+
+
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [("this conversation is too long for the model; begin a new one", False), ("it is overloaded; try again", True)],
+)
+def test_another_try_is_offered_only_where_it_may_help(history, said, again):
+    body = {"error": {"code": "UserError", "message": said}}
+    for sent in (response("400 Bad Request", json.dumps(body).encode()), stream(event("Bill"), event(body))):
+        with answering(sent) as uri:
+            *_, last = talked(history, uri, lambda talk: talk.ask("ada", "tab", "", "Who?", Options()))
+        assert (last.alert, last.again) == (said, again)
+
+
+def test_what_a_flow_says_of_its_model():
+    async def about(uri: str) -> dict:
+        async with Flow(uri) as flow:
+            return await flow.about()
+
+    with answering(response("200 OK", json.dumps({"answer": '{"run": "mine", "context": 512}'}).encode())) as uri:
+        assert asyncio.run(about(uri)) == {"run": "mine", "context": 512}
+    for other in (response("200 OK", b'{"answer": "Bill"}'), response("500 Oops", b"{}"), b"", b"SSH-2.0\r\n"):
+        with answering(other) as uri:
+            assert asyncio.run(about(uri)) == {}
+
+
 def test_the_state_of_a_flow():
     async def state(uri: str) -> str:
         async with Flow(uri) as flow:

@@ -1,6 +1,8 @@
 """What the page shows of a conversation and sends of it, and the card of the model."""
 
 import json
+import subprocess
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -14,12 +16,14 @@ from flows.page.conversation import (
     base_bubbles,
     bubbles,
     checked,
+    compared,
     question_before,
     shown,
     system_of,
     thumbs,
     turns,
 )
+from tests.flows.parts import CHAT_PYTHON, ROOT, environment, needs
 
 
 def message(name: str, role: str, content: str, rating: int = 0, **details: object) -> Message:
@@ -123,7 +127,7 @@ def test_the_card_of_a_run(tmp_path):
     )
     shown_as = model_card.as_html(card)
     assert "my run &lt;b&gt;" in shown_as and "tiny &amp; co" in shown_as
-    assert "exact match 0% → <b>99%</b>" in shown_as and 'href="report"' in shown_as
+    assert "exact match 0% → <b>99%</b>" in shown_as and 'href="report?run=my%20run%20%3Cb%3E"' in shown_as
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"before": 1}', '{"before": {"exact_match": "x"}}'])
@@ -134,6 +138,53 @@ def test_a_damaged_run_has_a_card_with_what_is_left(tmp_path, text):
     card = model_card.read(tmp_path)
     assert card == model_card.Card(run=tmp_path.name)
     assert tmp_path.name in model_card.as_html(card)
+
+
+def test_the_card_is_that_of_the_run_that_is_served(tmp_path):
+    for name in ("older", "newer"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "MLmodel").write_text(yaml.safe_dump({"metadata": {"model": f"the {name}"}}))
+    (tmp_path / "latest").symlink_to("newer")
+    latest = tmp_path / "latest"
+    for told in ("newer", ""):
+        card, newest = model_card.served(latest, told)
+        assert (card.model, newest) == ("the newer", "")
+        assert "still serves" not in model_card.as_html(card, newest)
+    card, newest = model_card.served(latest, "older")
+    assert (card.model, newest) == ("the older", "newer")
+    assert "still serves older; <code>make up</code>" in model_card.as_html(card, newest)
+    # one that is not here; and what is no name at all
+    assert model_card.served(latest, "gone") == (model_card.Card("gone"), "newer")
+    assert model_card.served(latest, "../older")[0].model == model_card.served(latest, "..")[0].model == "the newer"
+
+
+def test_a_run_that_may_not_be_read_is_named(tmp_path):
+    needs(CHAT_PYTHON, "setup-chat")
+    run = tmp_path / "mine"
+    run.mkdir(mode=0o000)
+    # (root may read everything: as somebody else)
+    code = (
+        "import os, sys; from pathlib import Path; from flows.page import model_card as m; "
+        "os.geteuid() or os.seteuid(65534); print(m.as_html(m.read(Path(sys.argv[1]))))"
+    )
+    done = subprocess.run(
+        [CHAT_PYTHON, "-c", code, run], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cannot be read by user" in done.stdout and "PHIKIT_COMPOSE_USER" in done.stdout
+    assert str(run.parents[1]) in done.stdout and len(done.stdout.splitlines()) == 1
+
+
+def test_a_taken_base_answer_stays_in_its_column():
+    taken = replace(
+        ANSWER, content="of the base", rating=1,
+        details={"model": "base", "preferred": True, "alternatives": [{"content": "of the tuned", "model": "tuned"}]},
+    )  # fmt: skip
+    view = View("c", [FIRST, taken])
+    assert [one["content"] for one in bubbles(view)] == [FIRST.content, "of the tuned"]
+    assert [one["content"] for one in base_bubbles(view)] == [FIRST.content, "of the base"]
+    assert thumbs(view.messages) == [None]
+    assert compared(view.messages) and not compared([FIRST, LAST])
 
 
 def test_no_run_is_said(tmp_path):

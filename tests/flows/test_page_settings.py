@@ -1,9 +1,11 @@
 """The page's settings: what each does, and what is said of a wrong one."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from flows.history import open_history
 from flows.page.settings import BadInput, Settings, variables
 
 
@@ -68,3 +70,10 @@ def test_every_wrong_one_is_reported_at_once():
 def test_others_reach_the_page_only_where_something_guards_it(told):
     assert findings(PHIKIT_CHAT_HOST="0.0.0.0")
     assert Settings.load({"PHIKIT_CHAT_HOST": "0.0.0.0", **told}).host == "0.0.0.0"
+
+
+def test_cosmos_without_its_packages_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "azure.core", None)
+    monkeypatch.delitem(sys.modules, "flows.history.cosmos", raising=False)
+    with pytest.raises(ValueError, match=r"azure\.core is missing; install azure-cosmos and azure-identity"):
+        open_history({"PHIKIT_HISTORY": "cosmos"})

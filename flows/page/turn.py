@@ -1,0 +1,31 @@
+"""One answer in the making: what has come of each model's, and how whoever waits for it stops.
+
+turn = Turn()
+turn.stop()
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Stream:
+    """One model's answer while it comes."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.error, self.hopeless = "", False
+        self.ended = False
+
+
+class Turn:
+    """A tab's wait for an answer: it can be stopped, or left behind."""
+
+    def __init__(self) -> None:
+        self.changed, self.stopped, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.left = False
+
+    def stop(self) -> None:
+        """No more of the answer is waited for."""
+        self.stopped.set()
+        self.changed.set()

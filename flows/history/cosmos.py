@@ -13,7 +13,7 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -91,17 +91,18 @@ class CosmosHistory:
         key = environment.get("PHIKIT_COSMOS_KEY", "").strip()
         return cls(uri, key, environment.get("PHIKIT_COSMOS_DATABASE", "").strip() or DATABASE)
 
-    def start(self, user: str, title: str = "") -> str:
+    def start(self, user: str, title: str = "", messages: Sequence[Message] = ()) -> str:
         """See History."""
         check_user(user)
+        check_messages(messages)
         document = {
             "id": new_id(),
             "user": user,
             "title": as_title(title),
             "updated": time.time(),
-            "length": 0,
             "messages": [],
         }
+        _add(document, messages)
         with self._told():
             self._container.create_item(document)
         return document["id"]
@@ -139,23 +140,23 @@ class CosmosHistory:
     def append(self, user: str, conversation: str, *messages: Message) -> None:
         """See History."""
         check_messages(messages)
+        self._change(user, conversation, lambda document: _add(document, messages))
 
-        def add(document: Document) -> None:
-            kept = {message["id"] for message in document["messages"]}
-            # a request that was sent again after its answer got lost adds nothing
-            new = {message.id: message for message in reversed(messages) if message.id not in kept}
-            document["messages"] += [asdict(message) for message in reversed(new.values())]
-            document["title"] = document["title"] or title_of(messages)
-            _touch(document)
-
-        self._change(user, conversation, add)
-
-    def truncate(self, user: str, conversation: str, message_id: str) -> None:
+    def truncate(self, user: str, conversation: str, message_id: str, *instead: Message) -> None:
         """See History."""
+        check_messages(instead)
+        found = False
 
         def cut(document: Document) -> None:
-            del document["messages"][_index(document, message_id) :]
-            _touch(document)
+            nonlocal found
+            try:
+                del document["messages"][_index(document, message_id) :]
+            except NotFound:
+                if not found:
+                    raise
+                # it was there a moment ago: the request got through, and its answer was lost
+            found = True
+            _add(document, instead)
 
         self._change(user, conversation, cut)
 
@@ -271,7 +272,12 @@ def _index(document: Document, message_id: str) -> int:
     raise NotFound(f"message {message_id}: the conversation has none of this name")
 
 
-def _touch(document: Document) -> None:
-    """Its count and its place in the list follow a change."""
+def _add(document: Document, messages: Sequence[Message]) -> None:
+    """Messages at the end; its title, its count and its place in the list follow."""
+    kept = {message["id"] for message in document["messages"]}
+    # a request that was sent again after its answer got lost adds nothing
+    new = {message.id: message for message in reversed(messages) if message.id not in kept}
+    document["messages"] += [asdict(message) for message in reversed(new.values())]
+    document["title"] = document["title"] or title_of(messages)
     document["length"] = len(document["messages"])
     document["updated"] = max(time.time(), document["updated"] + 1e-6)

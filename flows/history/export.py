@@ -6,6 +6,7 @@ python -m flows.history export pairs.jsonl --preferences
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -109,15 +110,21 @@ def write(path: Path, lines: Iterable[dict[str, Any]]) -> int:
 
 
 def _conversations(history: History, user: str) -> Iterator[list[Message]]:
-    """Every conversation's messages, whatever others add or delete meanwhile."""
-    before = None
-    while page := history.list(user, PAGE, before):
-        for summary in page:
-            try:
-                yield history.open(user, summary.id)
-            except NotFound:
-                continue
-        before = page[-1].updated
+    """Every conversation's messages, whatever others add, change or delete meanwhile."""
+    given: set[str] = set()
+    new = True
+    while new:
+        # one that is changed meanwhile goes to the list's head, which has been read: so once more, until none is new
+        before, new = None, False
+        while page := history.list(user, PAGE, before):
+            for summary in page:
+                if summary.id in given:
+                    continue
+                given.add(summary.id)
+                new = True
+                with contextlib.suppress(NotFound):
+                    yield history.open(user, summary.id)
+            before = page[-1].updated
 
 
 def _exchanges(messages: list[Message]) -> list[Exchange]:
@@ -152,8 +159,9 @@ def _turn(role: str, content: str) -> Turn:
 
 
 def _alternatives(message: Message) -> list[tuple[str, int]]:
-    """The other answers that the details hold, with their thumbs."""
+    """The other answers that the details hold, with their thumbs; none that was broken off."""
     others = message.details.get("alternatives", [])
-    others = [other for other in others if isinstance(other, dict)] if isinstance(others, list) else []
+    others = others if isinstance(others, list) else []
+    others = [other for other in others if isinstance(other, dict) and not other.get("stopped")]
     found = [(other.get("content"), other.get("rating", 0)) for other in others]
     return [(content, rating) for content, rating in found if isinstance(content, str) and content.strip()]

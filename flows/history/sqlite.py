@@ -12,7 +12,7 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flows.history.store import (
@@ -37,28 +37,7 @@ PATIENCE = 5.0
 #: Seconds between two changes of one user, at least: `updated` tells a list's pages apart.
 TICK = 1e-6
 
-SCHEMA = """
-CREATE TABLE conversations (
-    id TEXT PRIMARY KEY,
-    user TEXT NOT NULL,
-    title TEXT NOT NULL,
-    updated REAL NOT NULL,
-    messages INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX conversations_listed ON conversations (user, updated);
-CREATE TABLE messages (
-    position INTEGER PRIMARY KEY,
-    conversation TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
-    id TEXT NOT NULL,
-    role TEXT NOT NULL,
-    content TEXT NOT NULL,
-    created REAL NOT NULL,
-    rating INTEGER NOT NULL,
-    details TEXT NOT NULL,
-    UNIQUE (conversation, id)
-) STRICT;
-CREATE INDEX messages_in_order ON messages (conversation, position);
-"""
+SCHEMA = Path(__file__).with_name("schema.sql")
 
 #: What went wrong, for people, by the first part of SQLite's own name for it.
 REASONS = {
@@ -93,15 +72,17 @@ class SqliteHistory:
         with self._connection() as connection:
             self._prepare(connection)
 
-    def start(self, user: str, title: str = "") -> str:
+    def start(self, user: str, title: str = "", messages: Sequence[Message] = ()) -> str:
         """See History."""
         check_user(user)
+        check_messages(messages)
         conversation, title = new_id(), as_title(title)
         with self._connection() as connection, _writing(connection):
             connection.execute(
                 "INSERT INTO conversations (id, user, title, updated) VALUES (?, ?, ?, ?)",
                 (conversation, user, title, _now(connection, user)),
             )
+            _add(connection, conversation, messages)
         return conversation
 
     def list(self, user: str, limit: int = 50, before: float | None = None, search: str = "") -> list[Summary]:
@@ -138,25 +119,19 @@ class SqliteHistory:
         """See History."""
         check_user(user)
         check_messages(messages)
-        rows = [(conversation, m.id, m.role, m.content, m.created, m.rating, details_json(m.details)) for m in messages]
         with self._changing(user, conversation) as connection:
-            connection.executemany(
-                "INSERT INTO messages (conversation, id, role, content, created, rating, details)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, id) DO NOTHING",
-                rows,
-            )
-            connection.execute(
-                "UPDATE conversations SET title = ? WHERE id = ? AND title = ''", (title_of(messages), conversation)
-            )
+            _add(connection, conversation, messages)
 
-    def truncate(self, user: str, conversation: str, message_id: str) -> None:
+    def truncate(self, user: str, conversation: str, message_id: str, *instead: Message) -> None:
         """See History."""
         check_user(user)
+        check_messages(instead)
         with self._changing(user, conversation) as connection:
             position = _position(connection, conversation, message_id)
             connection.execute(
                 "DELETE FROM messages WHERE conversation = ? AND position >= ?", (conversation, position)
             )
+            _add(connection, conversation, instead)
 
     def rate(self, user: str, conversation: str, message_id: str, rating: int) -> None:
         """See History."""
@@ -232,7 +207,7 @@ class SqliteHistory:
         if _version(connection) == 0:
             with _writing(connection):
                 if _version(connection) == 0:
-                    for statement in SCHEMA.split(";\n"):
+                    for statement in SCHEMA.read_text(encoding="utf-8").split(";\n"):
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version = {VERSION}")
         if (found := _version(connection)) != VERSION:
@@ -243,14 +218,12 @@ class SqliteHistory:
 
     @contextlib.contextmanager
     def _changing(self, user: str, conversation: str) -> Iterator[sqlite3.Connection]:
-        """One transaction over a conversation of the user; its count and its place in the list follow."""
+        """One transaction over a conversation of the user; its place in the list follows."""
         with self._connection() as connection, _writing(connection):
             _require(connection, user, conversation)
             yield connection
             connection.execute(
-                "UPDATE conversations SET updated = ?, messages ="
-                " (SELECT count(*) FROM messages WHERE conversation = conversations.id) WHERE id = ?",
-                (_now(connection, user), conversation),
+                "UPDATE conversations SET updated = ? WHERE id = ?", (_now(connection, user), conversation)
             )
 
 
@@ -289,6 +262,20 @@ def _require(connection: sqlite3.Connection, user: str, conversation: str) -> No
     query = "SELECT 1 FROM conversations WHERE id = ? AND user = ?"
     if connection.execute(query, (conversation, user)).fetchone() is None:
         raise NotFound(f"conversation {conversation}: there is none of this name")
+
+
+def _add(connection: sqlite3.Connection, conversation: str, messages: Sequence[Message]) -> None:
+    """Messages at the end of a conversation, which may get its title and gets its count from them."""
+    connection.executemany(
+        "INSERT INTO messages (conversation, id, role, content, created, rating, details)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, id) DO NOTHING",
+        [(conversation, m.id, m.role, m.content, m.created, m.rating, details_json(m.details)) for m in messages],
+    )
+    connection.execute(
+        "UPDATE conversations SET title = iif(title = '', ?, title), messages ="
+        " (SELECT count(*) FROM messages WHERE conversation = conversations.id) WHERE id = ?",
+        (title_of(messages), conversation),
+    )
 
 
 def _position(connection: sqlite3.Connection, conversation: str, message_id: str) -> int:

@@ -40,7 +40,7 @@ class Message:
     `created` is in seconds since 1970. `rating` is the thumb: -1, 0 or 1. `details` says how an answer came about, as
     JSON: `model`, `temperature`, `max_tokens`; `system`, its system text where that is not the conversation's own;
     `stopped`: true when it was broken off; `alternatives`, other answers to the same question, each with `content` and,
-    if they are known, `model` and `rating`; `preferred`: true once a person chose this answer over its alternatives.
+    if they are known, `model`, `rating`, `stopped`; `preferred`: true once a person chose this answer over those.
     """
 
     id: str
@@ -68,8 +68,8 @@ class History(Protocol):
     that take a conversation raise NotFound when this user has no such one. Bad arguments raise ValueError.
     """
 
-    def start(self, user: str, title: str = "") -> str:
-        """Begin a conversation and return its id; without a title the first question becomes it."""
+    def start(self, user: str, title: str = "", messages: Sequence[Message] = ()) -> str:
+        """Begin a conversation, with these messages, and return its id; without a title the first question is it."""
         ...
 
     def list(self, user: str, limit: int = 50, before: float | None = None, search: str = "") -> list[Summary]:
@@ -87,8 +87,8 @@ class History(Protocol):
         """Add messages at the end, all or none; a message whose id is there already is not added twice."""
         ...
 
-    def truncate(self, user: str, conversation: str, message_id: str) -> None:
-        """Take away that message and all after it: a retry, an edit."""
+    def truncate(self, user: str, conversation: str, message_id: str, *instead: Message) -> None:
+        """Take away that message and all after it, and add others in their place, all of it or nothing."""
         ...
 
     def rate(self, user: str, conversation: str, message_id: str, rating: int) -> None:

@@ -157,6 +157,31 @@ def test_truncating_takes_that_message_and_all_after_it(history):
     assert history.open("ada", conversation) == []
 
 
+def test_others_take_the_place_of_what_is_taken_away_or_nothing_is(history):
+    conversation = exchange(history, "ada")
+    asked, answered = history.open("ada", conversation)
+    better = said("assistant", "Bill Gates and Paul Allen.")
+    history.truncate("ada", conversation, answered.id, better)
+    assert history.open("ada", conversation) == [asked, better]
+    assert history.list("ada")[0].messages == 2
+    with pytest.raises(ValueError, match=r"^role\b"):
+        history.truncate("ada", conversation, better.id, said("tool", "x"))
+    with pytest.raises(NotFound):
+        history.truncate("ada", conversation, answered.id, said("assistant", "Somebody."))
+    assert history.open("ada", conversation) == [asked, better]
+
+
+def test_a_conversation_begins_with_its_messages_or_not_at_all(history):
+    first = said("user", "Who founded Microsoft?")
+    conversation = history.start("ada", messages=[first])
+    assert history.open("ada", conversation) == [first]
+    (listed,) = history.list("ada")
+    assert (listed.title, listed.messages) == ("Who founded Microsoft?", 1)
+    with pytest.raises(ValueError, match=r"^content\b"):
+        history.start("ada", messages=[said("user", "half \ud83d a pair")])
+    assert history.list("ada") == [listed]
+
+
 def test_rating_sets_and_takes_back_a_thumb_and_moves_nothing(history):
     conversation = exchange(history, "ada")
     exchange(history, "ada", "Another")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flows.history import Message, new_id
-from flows.history.export import chats, preferences
+from flows.history.export import PAGE, chats, preferences
 
 ROOT = Path(__file__).parents[2]
 PHIKIT = Path(sys.executable).with_name("phikit")
@@ -97,6 +97,17 @@ def test_chats_go_through_data_prepare(store, history, tmp_path):
     assert len(rows) == 12
     exported = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
     assert sorted(map(json.dumps, rows)) == sorted(map(json.dumps, exported))
+
+
+def test_a_conversation_that_is_changed_meanwhile_is_exported_all_the_same(history):
+    ids = [talk(history, said("user", f"What is {n}?"), said("assistant", f"It is {n}.")) for n in range(PAGE + 2)]
+    lines = chats(history, "ada")
+    given = [next(lines)]
+    # the last one of the list moves to its head, which has been read
+    history.append("ada", ids[0], said("user", "Sure?"), said("assistant", "Quite."))
+    given += lines
+    assert len(given) == len(ids)
+    assert max(len(line["messages"]) for line in given) == 4
 
 
 def test_a_chat_ends_before_what_nobody_should_learn(history):

@@ -4,69 +4,43 @@
         [{'role': 'user', 'content': 'Who founded Microsoft?'}]))"
 
 Settings are PHIKIT_ENDPOINT_URI (a scoring URI, as Azure names it), _KEY, _TIMEOUT, _RETRIES; of the untuned model
-PHIKIT_BASE_ENDPOINT_URI and _KEY. Without an address it is the scoring server of this machine, on PHIKIT_SERVE_PORT
-and with PHIKIT_SERVE_KEY. Answers are streamed from OpenAI's route beside the scoring route; where there is
-none, the scoring route itself is asked, and the answer comes in one piece. Needs nothing else of this folder, so that
-Prompt flow can take the file along by itself.
+PHIKIT_BASE_ENDPOINT_URI and _KEY. Without an address it is the scoring server of this machine, on PHIKIT_SERVE_PORT;
+the kit's own servers get PHIKIT_SERVE_KEY where no other key is told. Answers are streamed from OpenAI's route beside
+the scoring route; where there is none, the scoring route itself is asked, and the answer comes in one piece. Needs
+endpoint_errors.py and nothing else of this folder: Prompt flow takes the two along by themselves.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 
+try:
+    from flows.endpoint_errors import COMPOSED, EndpointError, Faults
+except ImportError:  # in Prompt flow's own copy
+    from endpoint_errors import COMPOSED, EndpointError, Faults
+
 Message = Mapping[str, str]
-Kind = Literal["settings", "unreachable", "overloaded", "loading", "key", "contract", "broken", "slow", "refused"]
 
 LOCAL = "http://127.0.0.1:{}/score"
 #: The variables of each model's endpoint.
 PREFIXES = {"tuned": "PHIKIT_ENDPOINT", "base": "PHIKIT_BASE_ENDPOINT"}
+#: Keys of the scoring servers that run on this machine, comma-separated; any of them will do.
+OWN_KEYS = "PHIKIT_SERVE_KEY"
 #: Seconds to connect; longest wait before one more try, and the first one, which doubles.
 CONNECT, LONGEST_WAIT, FIRST_WAIT = 5.0, 20.0, 0.25
 #: Names of this machine.
 NEAR = frozenset({"127.0.0.1", "localhost", "::1"})
-#: Characters of a server's own message that are passed on.
-LONGEST_MESSAGE = 400
-#: Shorter texts may stand in a server's message by chance; longer ones of ours are taken out.
-SHORTEST_SECRET = 8
 #: What may pass by itself: a full queue, a model that loads, a server that is being replaced.
 PASSING = frozenset({"overloaded", "loading", "unreachable"})
-#: What another try of the same question cannot help.
-HOPELESS = frozenset({"refused", "settings"})
-COMPOSED = frozenset({"scoring", "scoring-base"})  # (as compose.yaml names them)
-#: How servers say that a conversation does not fit: this kit's, and those that speak OpenAI's contract.
-TOO_LONG = re.compile(r"shorten the conversation|than the context|maximum context length|context_length", re.I)
-
-
-class EndpointError(Exception):
-    """No answer, or not the whole of it: one sentence for people, without key or prompt."""
-
-    def __init__(self, kind: Kind, text: str, wait: float | None = None) -> None:
-        self.kind: Kind = kind
-        self.wait = wait
-        """Seconds after which the server wants to be asked again, where it said so."""
-        super().__init__(text)
-
-    @property
-    def passes(self) -> bool:
-        """Whether another try of the same question may help."""
-        return self.kind not in HOPELESS
-
-    def without(self, *secrets: str) -> EndpointError:
-        """The same without these texts, which a server may have repeated."""
-        text = str(self)
-        for secret in secrets:
-            text = text.replace(secret, "…") if len(secret) >= SHORTEST_SECRET else text
-        return EndpointError(self.kind, text, self.wait)
 
 
 @dataclass(frozen=True)
@@ -79,6 +53,8 @@ class Endpoint:
     """Seconds until the next piece of an answer."""
     retries: int = 4
     """Further tries while it is overloaded, loading or out of reach."""
+    key_variable: str = "PHIKIT_ENDPOINT_KEY"
+    """Where the key is told, for who is refused."""
 
     @classmethod
     def configured(cls, model: str = "tuned", environment: Mapping[str, str] = os.environ) -> Endpoint:
@@ -98,7 +74,7 @@ class Endpoint:
         if model == "base" and not uri:
             raise EndpointError("settings", f"there is no base model to compare with: set {prefix}_URI")
         findings, numbers = [], {}
-        if uri and (urlsplit(uri).scheme not in ("http", "https") or not urlsplit(uri).hostname):
+        if uri and not is_address(uri):
             findings.append(f"{prefix}_URI: must be an address such as {cls.uri}")
         for name, kind, default in (("TIMEOUT", float, cls.timeout), ("RETRIES", int, cls.retries)):
             text = told(f"PHIKIT_ENDPOINT_{name}")
@@ -113,12 +89,12 @@ class Endpoint:
             findings.append(f"PHIKIT_SERVE_PORT: {port} must be a number")
         if findings:
             raise EndpointError("settings", "; ".join(findings))
-        key = told(f"{prefix}_KEY")
-        if uri:
-            return cls(uri, key, **numbers)
-        # the server here takes any of its keys
-        mine = told("PHIKIT_SERVE_KEY").partition(",")[0].strip()
-        return cls(LOCAL.format(port), key or mine, **numbers)
+        uri = uri or LOCAL.format(port)
+        variable = f"{prefix}_KEY"
+        if not told(variable) and urlsplit(uri).hostname in NEAR | COMPOSED:
+            variable = OWN_KEYS
+        key = told(variable).partition(",")[0].strip() if variable == OWN_KEYS else told(variable)
+        return cls(uri, key, **numbers, key_variable=variable if key else f"{prefix}_KEY")
 
     def answer(self, messages: Sequence[Message], temperature: float = 0.0, max_tokens: int = 128) -> str:
         """The whole answer to a conversation; raises EndpointError."""
@@ -142,13 +118,19 @@ class Endpoint:
                     yield piece
                 return
             except EndpointError as error:
-                error = error.without(self.key, *(message["content"] for message in messages))
-                if begun or error.kind not in PASSING or tries >= self.retries:
-                    raise error from None
                 tries += 1
-                # (not all at once again: each waits a little differently)
-                wait = min(FIRST_WAIT * 2**tries, LONGEST_WAIT) * random.uniform(0.5, 1)
-                time.sleep(min(max(wait, error.wait or 0.0), LONGEST_WAIT))
+                wait = None if begun else self.wait(error, tries)
+                if wait is None:
+                    raise error.without(self.key, *(message["content"] for message in messages)) from None
+                time.sleep(wait)
+
+    def wait(self, error: EndpointError, tries: int) -> float | None:
+        """Seconds until one more try after so many that failed; None when there is none, for it would not help."""
+        if error.kind not in PASSING or tries > self.retries:
+            return None
+        # (not all at once again: each waits a little differently)
+        wait = min(FIRST_WAIT * 2**tries, LONGEST_WAIT) * random.uniform(0.5, 1)
+        return min(max(wait, error.wait or 0.0), LONGEST_WAIT)
 
     @property
     def origin(self) -> str:
@@ -158,16 +140,22 @@ class Endpoint:
 
     @cached_property
     def client(self) -> openai.OpenAI:
+        return openai.OpenAI(**self._options(), http_client=openai.DefaultHttpxClient(trust_env=self._far))
+
+    def async_client(self) -> openai.AsyncOpenAI:
+        """A client for whoever waits for many at once; the caller closes it."""
+        return openai.AsyncOpenAI(**self._options(), http_client=openai.DefaultAsyncHttpxClient(trust_env=self._far))
+
+    @property
+    def _far(self) -> bool:
+        # no proxy stands before this machine itself
+        return urlsplit(self.uri).hostname not in NEAR
+
+    def _options(self) -> dict[str, Any]:
         base = urlsplit(self.uri)._replace(query="", fragment="").geturl().rsplit("/", 1)[0]
         # (tries are counted here: the package would repeat a request that took too long, too)
-        return openai.OpenAI(
-            base_url=f"{base}/v1",
-            api_key=self.key or "none",
-            timeout=openai.Timeout(self.timeout, connect=CONNECT),
-            max_retries=0,
-            # no proxy stands before this machine itself
-            http_client=openai.DefaultHttpxClient(trust_env=urlsplit(self.uri).hostname not in NEAR),
-        )
+        timeout = openai.Timeout(self.timeout, connect=CONNECT)
+        return {"base_url": f"{base}/v1", "api_key": self.key or "none", "timeout": timeout, "max_retries": 0}
 
     @cached_property
     def name(self) -> str | None:
@@ -237,64 +225,15 @@ class Endpoint:
             raise EndpointError("contract", f"{self.origin} answered, but not as a scoring server does; check its URI")
         return answer[0]
 
-    def faults(self) -> _Faults:
+    def faults(self) -> Faults:
         """A block in which what the package raises becomes an EndpointError."""
-        return _Faults(self)
+        return Faults(self)
 
 
-class _Faults:
-    """Turns what the package raises into an EndpointError."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        where = self._endpoint.origin
-        match error:
-            case openai.APITimeoutError():
-                raise EndpointError("slow", f"{where} took longer than {self._endpoint.timeout:g} s") from None
-            case openai.APIConnectionError():
-                if type(error.__cause__).__name__ != "ConnectError":
-                    # it took the request and hung up: no reason to ask for the same work again
-                    raise EndpointError("broken", f"{where} hung up without an answer; try again") from None
-                mine = urlsplit(where).hostname in COMPOSED
-                hint = "`make logs` says why, `make up` starts it" if mine else "is the server started?"
-                raise EndpointError("unreachable", f"{where} cannot be reached; {hint}") from None
-            case openai.APIStatusError():
-                raise _refused(where, error) from None
-            case openai.APIError() if "deadline" in error.message:
-                raise EndpointError("slow", f"{where}: {error.message[:LONGEST_MESSAGE]}") from None
-            case openai.APIError() | ConnectionError():
-                raise EndpointError("broken", f"{where} broke the answer off; try again") from None
-            case None | EndpointError() | GeneratorExit():
-                return
-            case Exception():
-                name = type(error).__module__.partition(".")[0]
-                if name in ("httpx", "httpcore", "json", "pydantic"):
-                    raise EndpointError("broken", f"{where} broke the answer off; try again") from None
-
-
-def _refused(where: str, error: openai.APIStatusError) -> EndpointError:
-    status = error.status_code
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    said = " ".join(str(said).split())[:LONGEST_MESSAGE] if said else ""
-    wait = error.response.headers.get("retry-after", "")
-    seconds = float(wait) if wait.replace(".", "", 1).isdigit() else None
-    if status in (401, 403):
-        return EndpointError("key", f"{where} refuses the key; check PHIKIT_ENDPOINT_KEY")
-    if status == 429:
-        return EndpointError("overloaded", f"{where} is overloaded; try again in a moment", seconds)
-    if status == 503:
-        return EndpointError("loading", f"{where} has no model ready yet; try again in a moment", seconds)
-    if status == 408:
-        return EndpointError("slow", f"{where}: {said or 'the answer took too long'}")
-    if 400 <= status < 500 and TOO_LONG.search(said):
-        return EndpointError(
-            "refused", "this conversation is too long for the model; begin a new one, or cut the answer"
-        )
-    if said and 400 <= status < 500:
-        return EndpointError("refused", f"{where} refuses the request: {said}")
-    return EndpointError("contract", f"{where} answers with status {status}, and no reason; check its URI")
+def is_address(uri: str) -> bool:
+    """Whether it is an http address, with a port that is one if it has any."""
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -19,7 +19,7 @@ from agent_framework.exceptions import AgentFrameworkException
 from agent_framework.openai import OpenAIChatCompletionClient
 
 from flows.agent.memory import BrokenOff, KeptHistory, system_of
-from flows.endpoint import CONNECT, Endpoint, EndpointError
+from flows.endpoint import Endpoint, EndpointError
 from flows.history import History, Message, new_id
 from flows.history.store import NOBODY
 
@@ -63,6 +63,7 @@ class Chat:
         if system != system_of(kept):
             details["system"] = system
         answered = False
+        secrets = (self._endpoint.key, question, system, *(message.content for message in kept))
         try:
             # the server takes the name that it has for its model, and no other
             name = await asyncio.to_thread(lambda: self._endpoint.name)
@@ -75,15 +76,27 @@ class Chat:
                 context_providers=[KeptHistory(self._history, self._user, details)],
             )
             session = agent.create_session(session_id=conversation)
-            with self._endpoint.faults():
+            tries = 0
+            while True:
                 try:
-                    async for update in agent.run(question, stream=True, session=session):
-                        if update.text:
-                            answered = True
-                            yield update.text
-                except AgentFrameworkException as error:
-                    raise _cause(error) from None
-        except (EndpointError, AgentFrameworkException) as error:
+                    with self._endpoint.faults():
+                        try:
+                            async for update in agent.run(question, stream=True, session=session):
+                                if update.text:
+                                    answered = True
+                                    yield update.text
+                        except AgentFrameworkException as error:
+                            raise _cause(error) from None
+                    break
+                except EndpointError as error:
+                    tries += 1
+                    wait = None if answered else self._endpoint.wait(error, tries)
+                    if wait is None:
+                        raise
+                    await asyncio.sleep(wait)
+        except EndpointError as error:
+            raise AnswerError(str(error.without(*secrets))) from None
+        except AgentFrameworkException as error:
             raise AnswerError(" ".join(str(error).split())) from error
         except BrokenOff:
             raise AnswerError(f"{self._endpoint.origin} broke the answer off; try again") from None
@@ -98,12 +111,7 @@ async def chatting(environment: Mapping[str, str], history: History, user: str =
         endpoint = Endpoint.configured("tuned", environment)
     except EndpointError as error:
         raise ValueError(str(error)) from None
-    async with openai.AsyncOpenAI(
-        base_url=endpoint.client.base_url,
-        api_key=endpoint.key or "none",
-        timeout=openai.Timeout(endpoint.timeout, connect=CONNECT),
-        max_retries=endpoint.retries,
-    ) as client:
+    async with endpoint.async_client() as client:
         yield Chat(endpoint, client, history, user)
 
 

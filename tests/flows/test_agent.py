@@ -157,7 +157,7 @@ WRONG = {
     "no question": ({}, [" "], 2, "QUESTION: is empty"),
     "address": ({"PHIKIT_ENDPOINT_URI": "localhost:5001"}, [QUESTION], 2, "PHIKIT_ENDPOINT_URI"),
     "store": ({"PHIKIT_HISTORY": "postgres"}, [QUESTION], 2, "PHIKIT_HISTORY"),
-    "too long": ({}, [QUESTION * 5000], 1, "refuses the request"),
+    "too long": ({}, [QUESTION * 5000], 1, "too long for the model"),
     "no server": ({"PHIKIT_ENDPOINT_URI": "http://127.0.0.1:{port}/score"}, [QUESTION], 1, "cannot be reached"),
 }
 

@@ -6,7 +6,7 @@
 # the first Python that is new enough, whatever it is called here
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
-# (in the dev container it is the image's own environment)
+# (in the dev container it is the image's own environment, and the others lie beside it)
 VENV ?= .venv
 PHIKIT := $(VENV)/bin/phikit
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
@@ -24,11 +24,11 @@ quoted = '$(subst ','\'',$(1))'
 option = $(if $(strip $(2)),$(1) $(call quoted,$(2)))
 
 # Prompt flow reports nothing and traces nowhere: its home folder says so (docker/flow.Dockerfile does the same)
-QUIET_PF := PF_HOME_DIRECTORY=$(call quoted,$(CURDIR)/.venv-flow/home) PF_TRACING_SKIP_LOCAL_SETUP=true PF_DISABLE_TRACING=true \
+QUIET_PF := PF_HOME_DIRECTORY=$(call quoted,$(abspath $(VENV)-flow/home)) PF_TRACING_SKIP_LOCAL_SETUP=true PF_DISABLE_TRACING=true \
   APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED=true
 # .env's settings for programs that read the environment alone; what is set there already wins
 WITH_ENV := $(if $(wildcard .env),$(VENV)/bin/dotenv --file .env run --no-override --)
-PF := $(QUIET_PF) $(WITH_ENV) .venv-flow/bin/pf
+PF := $(QUIET_PF) $(WITH_ENV) $(VENV)-flow/bin/pf
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -98,11 +98,11 @@ flow-serve: setup setup-flow ## the flow over HTTP, until Ctrl-C; PORT=8080
 	  --skip-open-browser
 
 evaluate: setup setup-flow ## ask the held-out questions through the flow, compare with the base model; DATA=data/test_data.jsonl OUT=runs/evaluation
-	@$(QUIET_PF) $(WITH_ENV) .venv-flow/bin/python -m flows.evaluate $(call option,--data,$(DATA)) \
+	@$(QUIET_PF) $(WITH_ENV) $(VENV)-flow/bin/python -m flows.evaluate $(call option,--data,$(DATA)) \
 	  $(call option,--out,$(OUT))
 
 chat: setup setup-chat ## the chat page in front of `make flow-serve`, until Ctrl-C; http://127.0.0.1:7860
-	@$(WITH_ENV) .venv-chat/bin/python -m flows.page
+	@$(WITH_ENV) $(VENV)-chat/bin/python -m flows.page
 
 ##@ Images
 image: setup ## build the runtime image (local-train does so by itself)
@@ -121,9 +121,9 @@ doctor: setup ## what is missing here, and how to mend it
 setup: $(VENV)/.setup ## the command line, in .venv
 setup-train: $(VENV)/.setup-train ## the runtime's packages too, to train and serve without Docker
 setup-test: $(VENV)/.setup-test ## what the tests need besides
-setup-flow: .venv-flow/.setup ## Prompt flow, in an environment of its own
-setup-chat: .venv-chat/.setup ## the chat page's
-setup-agent: .venv-agent/.setup ## Agent Framework's
+setup-flow: $(VENV)-flow/.setup ## Prompt flow, in an environment of its own
+setup-chat: $(VENV)-chat/.setup ## the chat page's
+setup-agent: $(VENV)-agent/.setup ## Agent Framework's
 
 clean: ## remove .venv and caches; data/ and runs/ stay
 	rm -rf .venv .venv-* .pytest_cache .ruff_cache *.egg-info build
@@ -177,10 +177,10 @@ $(VENV)/.setup-test: docker/azure.lock docker/test.lock | $(VENV)/.setup-train
 	@$(PIP) --require-hashes --requirement docker/test.lock
 	@touch $@
 
-.venv-flow/.setup .venv-chat/.setup .venv-agent/.setup: .venv-%/.setup: docker/%.lock | $(VENV)/bin/python
+$(VENV)-flow/.setup $(VENV)-chat/.setup $(VENV)-agent/.setup: $(VENV)-%/.setup: docker/%.lock | $(VENV)/bin/python
 	@echo "installing what flows/ needs of docker/$*.lock"
-	@$(VENV)/bin/python -m venv .venv-$*
-	@.venv-$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement docker/$*.lock
-	@if [ $* = flow ]; then mkdir -p .venv-flow/home && \
-	  printf 'telemetry:\n  enabled: false\ntrace:\n  destination: none\n' >.venv-flow/home/pf.yaml; fi
+	@$(VENV)/bin/python -m venv $(VENV)-$*
+	@$(VENV)-$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement docker/$*.lock
+	@if [ $* = flow ]; then mkdir -p $(VENV)-flow/home && \
+	  printf 'telemetry:\n  enabled: false\ntrace:\n  destination: none\n' >$(VENV)-flow/home/pf.yaml; fi
 	@touch $@

@@ -118,6 +118,8 @@ class Settings:
     """name:password pairs, comma-separated."""
     chat_anonymous: str | None = variable("PHIKIT_CHAT_ANONYMOUS")
     """1: no login on any address."""
+    chat_names: str | None = variable("PHIKIT_CHAT_NAMES")
+    """Names under which it may be reached without a login."""
     chat_run: str | None = variable("PHIKIT_CHAT_RUN")
     """Run folder whose metrics and report it shows."""
     chat_compare: str | None = variable("PHIKIT_CHAT_COMPARE")

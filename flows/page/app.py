@@ -36,7 +36,7 @@ def build(settings: Settings, history: History, flow: Flow) -> FastAPI:
         await asyncio.to_thread(history.close)
 
     app = FastAPI(title="phikit chat", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard, logins=settings.logins)
+    app.add_middleware(Guard, logins=settings.logins, names=settings.names)
 
     @app.get("/health")
     def health() -> dict[str, str]:

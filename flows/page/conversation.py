@@ -10,13 +10,15 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from flows.history import Message
+from flows.history import Message, new_id
 
 #: Bytes of a message, as UTF-8; some four times what the usual model reads at once.
 LONGEST = 65_536
 #: Bounds of the settings on the page: tokens of an answer, and the flow's own default.
 TOKENS = (1, 2048)
 DEFAULT_TOKENS = 128
+#: The flow's names for the two models.
+TUNED, BASE = "tuned", "base"
 THUMBS = {1: "Like", -1: "Dislike"}
 
 
@@ -28,7 +30,8 @@ class Refused(Exception):
 class Options:
     """How to answer: the settings below the conversation."""
 
-    system: str = ""
+    system: str | None = None
+    """None: the conversation's own."""
     temperature: float = 0.0
     max_tokens: int = DEFAULT_TOKENS
     compare: bool = False
@@ -121,7 +124,7 @@ def alternative(message: Message) -> dict[str, Any] | None:
 
 def swapped(message: Message) -> bool:
     """Whether the base model's answer was taken: it stays in its own column all the same."""
-    return message.details.get("model") == "base" and alternative(message) is not None
+    return message.details.get("model") == BASE and alternative(message) is not None
 
 
 def compared(messages: Sequence[Message]) -> bool:
@@ -133,6 +136,29 @@ def undecided(messages: Sequence[Message]) -> bool:
     """Whether the last answer is one of two, and nobody has chosen yet."""
     last = messages[-1] if messages else None
     return last is not None and alternative(last) is not None and not last.details.get("preferred")
+
+
+def preferred(messages: Sequence[Message], base: bool) -> tuple[Message, Message]:
+    """The last answer, and what takes its place once it, or the base model's beside it, is the better one.
+
+    Raises:
+        Refused: there are no two answers.
+    """
+    last = messages[-1] if messages else None
+    other = alternative(last) if last else None
+    if not last or not other:
+        raise Refused("There are no two answers to choose from.")
+    details = {**last.details, "preferred": True}
+    if not base:
+        return last, replace(last, id=new_id(), details=details)
+    # each keeps its own thumb, and whether it came to its end
+    mine = {"content": last.content, "model": details.get("model", TUNED), "rating": last.rating}
+    if details.pop("stopped", False):
+        mine["stopped"] = True
+    details |= {"model": other.get("model", BASE), "alternatives": [mine]}
+    details |= {"stopped": True} if other.get("stopped") else {}
+    chosen = replace(last, id=new_id(), content=other["content"], rating=other.get("rating", 0), details=details)
+    return last, chosen
 
 
 def thumbs(messages: Iterable[Message]) -> list[str | None]:

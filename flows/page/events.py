@@ -14,7 +14,7 @@ import gradio as gr
 
 from flows.history import NotFound, Unavailable
 from flows.page import model_card
-from flows.page.conversation import TOKENS, Options, View, system_of
+from flows.page.conversation import TOKENS, Options, View
 from flows.page.flow_client import Flow
 from flows.page.layout import Parts
 from flows.page.settings import Settings
@@ -54,7 +54,7 @@ def connect(blocks: gr.Blocks, parts: Parts, talk: Talk, flow: Flow, settings: S
     parts.search.change(events.search, place, **{**quick, "trigger_mode": "always_last"})
     parts.more.click(events.more, place, **{**quick, "outputs": [*shown, parts.pages]})
     parts.title.submit(events.rename, [parts.title, *place], **quick)
-    parts.chat.like(events.rate, place, **quick)
+    parts.chat.like(events.rate, parts.conversation, **quick)
     parts.better_tuned.click(events.prefer_tuned, place, **quick)
     parts.better_base.click(events.prefer_base, place, **quick)
     parts.compare.change(lambda on: gr.Column(visible=on), parts.compare, parts.base_column, **hidden)
@@ -198,7 +198,7 @@ class Events:
     async def load(self, pages: int, request: gr.Request) -> Update:
         """The page was opened, perhaps with a conversation in its address."""
         view = await self._talk.open(user(request), request.query_params.get("conversation", ""))
-        return await self._show.everything(view.change(listed=True), request, pages, "")
+        return await self._show.another(view, request, pages, "")
 
     async def about(self) -> Update:
         """The card of the model that answers, and the longest answer that it has room for.
@@ -218,13 +218,12 @@ class Events:
         """A conversation was chosen from the list."""
         await self._talk.leave(tab(request))
         view = await self._talk.open(user(request), conversation)
-        update = await self._show.everything(view.change(listed=True), request, pages, search)
-        return {**update, self._parts.system: system_of(view.messages)}
+        return await self._show.another(view, request, pages, search)
 
     async def new(self, pages: int, search: str, request: gr.Request) -> Update:
         """An empty page was asked for."""
         await self._talk.leave(tab(request))
-        return await self._show.everything(View(listed=True), request, pages, search)
+        return await self._show.another(View(), request, pages, search)
 
     async def delete(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
         """This conversation is to go; the browser has asked whether it really is (page.js)."""
@@ -234,7 +233,7 @@ class Events:
         alert = await self._store(self._talk.history.delete, user(request), conversation)
         if alert:
             return {self._parts.alert: warning(alert)}
-        return await self._show.everything(View(listed=True), request, pages, search)
+        return await self._show.another(View(), request, pages, search)
 
     async def rename(self, title: str, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
         """This conversation has another title."""
@@ -254,11 +253,11 @@ class Events:
             **await self._show.listing(conversation, request, pages + 1, search),
         }
 
-    async def rate(self, conversation: str, pages: int, search: str, request: gr.Request, thumb: gr.LikeData) -> Update:
+    async def rate(self, conversation: str, request: gr.Request, thumb: gr.LikeData) -> Update:
         """A thumb was set, or taken back."""
         rating = RATINGS.get(thumb.liked, 0) if isinstance(thumb.liked, bool) else 0
         view = await self._talk.rate(user(request), conversation, place_of(thumb), rating)
-        return await self._show.everything(view, request, pages, search)
+        return self._show.thumbs(view)
 
     async def prefer_tuned(self, conversation: str, pages: int, search: str, request: gr.Request) -> Update:
         """The left one of two answers was the better one."""
@@ -282,8 +281,8 @@ class Events:
 
 
 def options(system: str | None, temperature: float, tokens: float, compare: bool) -> Options:
-    """How to answer, of what the settings below the conversation hold (an untouched box holds nothing)."""
-    return Options(system or "", float(temperature), int(tokens), bool(compare))
+    """How to answer, of what the settings below the conversation hold (an untouched box holds None)."""
+    return Options(system, float(temperature), int(tokens), bool(compare))
 
 
 def tab(request: gr.Request) -> str:

@@ -11,7 +11,9 @@ import asyncio
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -22,6 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LOCAL = "local"
 #: Whoever looks after the container asks these, and has no password.
 OPEN_PATHS = frozenset({"/health", "/ready"})
+#: Gradio's route for files.
+UPLOAD = "/upload"
 #: Nothing is loaded from or sent to another host, whatever stands in a message or a library's page. Gradio's own page
 #: holds its settings in a script of its own and makes functions of its events' texts.
 POLICY = (
@@ -33,10 +37,16 @@ HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff
 
 
 class Guard:
-    """The application behind its login. Plain ASGI, so that answers are streamed through."""
+    """The application behind its login. Plain ASGI, so that answers are streamed through.
 
-    def __init__(self, app: ASGIApp, logins: Mapping[str, str]) -> None:
+    Args:
+        names: under which the page may be reached without a login, besides localhost and addresses. A page of another
+            site whose name leads here all of a sudden must not read conversations.
+    """
+
+    def __init__(self, app: ASGIApp, logins: Mapping[str, str], names: Collection[str] = ()) -> None:
         self._app = app
+        self._names = {"localhost", *names}
         self._logins = {name.encode(): password.encode() for name, password in logins.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +65,11 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        user = self._user(Headers(scope=scope).get("authorization", ""))
+        headers = Headers(scope=scope)
+        if refused := self._refused(headers, scope["path"]):
+            await refused(scope, receive, answer)
+            return
+        user = self._user(headers.get("authorization", ""))
         if user is None and scope["path"] not in OPEN_PATHS:
             refusal = PlainTextResponse("A name and a password are needed here.\n", 401)
             # (the charset says how to send what is not ASCII)
@@ -68,6 +82,28 @@ class Guard:
         except asyncio.CancelledError:
             # the page is being stopped; an open tab's stream of events would else never end
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _refused(self, headers: Headers, path: str) -> PlainTextResponse | None:
+        """The answer to who asks from another site's page, or uploads what nobody here has asked for."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return PlainTextResponse("Another site's page may not ask this one.\n", 403)
+        if not self._logins and not self._is_own(host):
+            return PlainTextResponse("Not reached under this name; PHIKIT_CHAT_NAMES lists others.\n", 421)
+        if path.endswith(UPLOAD):
+            return PlainTextResponse("Files are not taken here.\n", 404)
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in self._names:
+                return True
+            # an address cannot be made to lead elsewhere
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
 
     def _user(self, authorization: str) -> str | None:
         """Who asks; None: somebody with no or a wrong password."""

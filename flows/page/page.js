@@ -76,6 +76,14 @@ document.addEventListener(
 );
 document.addEventListener("click", (event) => event.target.closest?.("#message .submit-button") && phikitLeave(), true);
 
+// In a message that is shown formatted, code has been escaped once more: there it is read as it was written.
+function phikitCode(root) {
+  for (const code of root.querySelectorAll?.("#chat code:not([data-written]), #base code:not([data-written])") ?? []) {
+    code.dataset.written = "";
+    if (code.textContent !== written(code.textContent)) code.textContent = written(code.textContent);
+  }
+}
+
 // Gradio's two buttons in the message's box are pictures without a name
 const names = { "submit-button": "Send", "stop-button": "Stop" };
 
@@ -83,6 +91,7 @@ new MutationObserver((changes) => {
   for (const [kind, name] of Object.entries(names)) {
     document.querySelector(`#message button.${kind}:not([aria-label])`)?.setAttribute("aria-label", name);
   }
+  phikitCode(document);
   for (const node of changes.flatMap((change) => [...change.addedNodes])) {
     const box = node.matches?.("textarea.edit-textarea") ? node : node.querySelector?.("textarea.edit-textarea");
     if (!box || box.value === written(box.value)) continue;

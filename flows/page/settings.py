@@ -48,6 +48,8 @@ class Settings:
     """Run folder whose name, metrics and report are shown."""
     compare: bool = False
     """1: the flow knows the base model too, so answers can be compared."""
+    names: frozenset[str] = frozenset()
+    """Names under which the page may be reached without a login, besides localhost and addresses; comma-separated."""
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -63,7 +65,7 @@ class Settings:
             if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in {f.name for f in fields(cls)} - {"flow"}
         ]
         flow = told.get(FLOW_URI, cls.flow)
-        if urlsplit(flow).scheme not in ("http", "https") or not urlsplit(flow).hostname:
+        if not _is_address(flow):
             findings.append(f"{FLOW_URI} {flow!r}: must be the flow's address, as {cls.flow}")
         text = told.get(f"{PREFIX}PORT", str(cls.port))
         port = int(text) if text.isdecimal() else -1
@@ -75,6 +77,7 @@ class Settings:
             port=port,
             logins=_logins(told.get(f"{PREFIX}LOGINS", ""), findings),
             anonymous=_switch(f"{PREFIX}ANONYMOUS", told, False, findings),
+            names=frozenset(filter(None, map(str.strip, told.get(f"{PREFIX}NAMES", "").lower().split(",")))),
             run=Path(told.get(f"{PREFIX}RUN", cls.run)),
             # a page that reads the same environment as the flow sees for itself whether there is a base model
             compare=_switch(f"{PREFIX}COMPARE", told, BASE_URI in told, findings),
@@ -114,6 +117,15 @@ def _logins(text: str, findings: list[str]) -> dict[str, str]:
             findings.append(f"{PREFIX}LOGINS, number {place}: its name occurs twice")
         logins[name] = password
     return logins
+
+
+def _is_address(uri: str) -> bool:
+    """Whether it is an http address, with a port that is one if it has any."""
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:

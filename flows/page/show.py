@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from flows.history import History, Unavailable
-from flows.page.conversation import View, base_bubbles, bubbles, compared, thumbs, undecided
+from flows.page.conversation import View, base_bubbles, bubbles, compared, system_of, thumbs, undecided
 from flows.page.guard import LOCAL
 from flows.page.layout import Parts
 
@@ -94,6 +94,17 @@ class Show:
             parts.message: gr.Textbox(submit_btn=not view.busy, stop_btn=view.busy),
             **(await self.listing(view.conversation, request, pages, search) if view.listed else {}),
         }
+
+    async def another(self, view: View, request: gr.Request, pages: int, search: str) -> Update:
+        """The whole page, which shows another conversation from now on: its system prompt too."""
+        update = await self.everything(view.change(listed=True), request, pages, search)
+        return update if view.unread else {**update, self._parts.system: system_of(view.messages)}
+
+    def thumbs(self, view: View) -> Update:
+        """The thumbs alone: an answer may be coming meanwhile."""
+        if view.alert:
+            return {self._parts.alert: warning(view.alert)}
+        return {self._parts.chat: gr.Chatbot(feedback_value=thumbs(view.messages)), self._parts.alert: ""}
 
     async def listing(self, conversation: str, request: gr.Request, pages: int, search: str) -> Update:
         """The list of conversations, the open one marked."""

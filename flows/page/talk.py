@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -18,11 +19,13 @@ from typing import Any
 
 from flows.history import History, Message, NotFound, Unavailable, new_id
 from flows.page.conversation import (
+    BASE,
+    TUNED,
     Options,
     Refused,
     View,
-    alternative,
     checked,
+    preferred,
     question_before,
     shown,
     swapped,
@@ -37,7 +40,7 @@ PACE = 0.05
 #: Seconds that an answer which is left has to be kept.
 LEAVING = 5.0
 GONE = "This conversation is no longer there; it was deleted, perhaps in another tab."
-TUNED, BASE = "tuned", "base"
+log = logging.getLogger(__name__)
 
 
 class Gone(Refused):
@@ -73,35 +76,35 @@ class Talk:
                 yield step
 
     async def retry(self, user: str, tab: str, conversation: str, index: int, options: Options) -> AsyncGenerator[View]:
-        """Ask the question at or before a place on the page again; what followed it is taken away."""
+        """Ask the question at or before a place on the page again; its answer takes the place of what followed."""
         async with self._turn(tab) as turn:
             view = await self.open(user, conversation)
             try:
                 question, follower = question_before(view.messages, index)
-                if follower:
-                    await self._do(self.history.truncate, user, conversation, follower.id)
             except Refused as refused:
                 yield view.change(alert=view.alert or str(refused))
                 return
-            kept = view.messages[: view.messages.index(question) + 1]
-            async with contextlib.aclosing(self._answer(user, turn, view.change(messages=kept), options)) as steps:
+            cut = view.messages.index(question) + 1
+            answering = self._answer(user, turn, view, options, cut=cut, place=follower.id if follower else "")
+            async with contextlib.aclosing(answering) as steps:
                 async for step in steps:
                     yield step
 
     async def edit(
         self, user: str, tab: str, conversation: str, index: int, text: str, options: Options
     ) -> AsyncGenerator[View]:
-        """Ask the question at a place on the page in other words; it and all after it are taken away."""
+        """Ask the question at a place on the page in other words, in place of it and of all after it."""
         async with self._turn(tab) as turn:
             view = await self.open(user, conversation)
             try:
-                checked(text)
+                edited = Message(new_id(), "user", checked(text), time.time())
                 question, _ = question_before(view.messages, index)
-                await self._do(self.history.truncate, user, conversation, question.id)
             except Refused as refused:
                 yield view.change(alert=view.alert or str(refused))
                 return
-            async with contextlib.aclosing(self._asked(user, turn, conversation, text, options)) as steps:
+            cut = view.messages.index(question)
+            answering = self._answer(user, turn, view, options, [edited], cut=cut, place=question.id)
+            async with contextlib.aclosing(answering) as steps:
                 async for step in steps:
                     yield step
 
@@ -128,7 +131,7 @@ class Talk:
         if view.alert:
             yield view
             return
-        system = options.system.strip() if not view.conversation else ""
+        system = (options.system or "").strip() if not view.conversation else ""
         new = [*([Message(new_id(), "system", system, time.time())] if system else []), question]
         async with contextlib.aclosing(self._answer(user, turn, view, options, new)) as steps:
             async for step in steps:
@@ -156,7 +159,7 @@ class Talk:
         try:
             visible = shown(view.messages)
             if not 0 <= index < len(visible):
-                raise Refused(GONE)
+                raise Refused("This answer is not whole yet; rate it when it is.")
             if swapped(visible[index]):
                 raise Refused("The base model's answer was the better one here, and the thumb is for that one.")
             await self._do(self.history.rate, user, conversation, visible[index].id, rating)
@@ -167,29 +170,34 @@ class Talk:
     async def prefer(self, user: str, conversation: str, base: bool) -> View:
         """Let the conversation go on with the better one of the last two answers; the other stays beside it."""
         view = await self.open(user, conversation)
-        last = view.messages[-1] if view.messages else None
-        other = alternative(last) if last else None
-        if not last or not other:
-            return view.change(alert=view.alert or "There are no two answers to choose from.")
-        chosen = replace(last, id=new_id(), details={**last.details, "preferred": True})
-        if base:
-            mine = {"content": last.content, "model": last.details.get("model", TUNED)}
-            details = {**chosen.details, "model": other.get("model", BASE), "alternatives": [mine]}
-            chosen = replace(chosen, content=other["content"], details=details)
         try:
-            await self._do(self.history.truncate, user, conversation, last.id)
-            await self._do(self.history.append, user, conversation, chosen)
+            last, chosen = preferred(view.messages, base)
+            await self._do(self.history.truncate, user, conversation, last.id, chosen)
         except Refused as refused:
-            return view.change(alert=str(refused))
+            return view.change(alert=view.alert or str(refused))
         return await self.open(user, conversation)
 
     async def _answer(
-        self, user: str, turn: Turn, view: View, options: Options, new: Sequence[Message] = ()
+        self,
+        user: str,
+        turn: Turn,
+        view: View,
+        options: Options,
+        new: Sequence[Message] = (),
+        *,
+        cut: int | None = None,
+        place: str = "",
     ) -> AsyncGenerator[View]:
-        """Stream the answer to the last question, and keep it, however it ends; `new` messages are kept first."""
-        unanswered, view = view, view.change(messages=[*view.messages, *new])
+        """Stream the answer to the last question, and keep it, however it ends.
+
+        Args:
+            new: messages that are kept first.
+            cut: how many of the view's messages stay; what follows them goes once there is something in its place.
+            place: the first message that goes, by its id.
+        """
+        unanswered, view = view, view.change(messages=[*view.messages[:cut], *new])
         *before, question = view.messages
-        system = options.system.strip() or system_of(before)
+        system = system_of(before) if options.system is None else options.system.strip()
         asked = Question(
             question.content, turns(before), system, TUNED, float(options.temperature), int(options.max_tokens)
         )
@@ -206,8 +214,8 @@ class Talk:
         try:
             try:
                 # the store works while the flow does: nobody waits for both
-                view = view.change(conversation=await self._begin(user, view.conversation, new))
-                begun = True
+                view = view.change(conversation=await self._begin(user, view.conversation, new, place))
+                begun, place = True, "" if new else place
             except Refused as refused:
                 yield unanswered.change(alert=str(refused))
                 return
@@ -228,11 +236,12 @@ class Talk:
                 task.cancel()
             details = {"model": TUNED, "temperature": asked.temperature, "max_tokens": asked.max_tokens}
             details |= {"system": system} if system != system_of(view.messages) else {}
-            details |= {} if tuned.ended and not tuned.error else {"stopped": True}
-            details |= {"alternatives": [{"model": BASE, "content": base.text}]} if base and base.text else {}
+            details |= tuned.ending()
+            if base and base.text:
+                details["alternatives"] = [{"model": BASE, "content": base.text} | base.ending()]
             if tuned.text:
                 kept = Message(new_id(), "assistant", tuned.text, time.time(), details=details)
-            failed = await asyncio.shield(self._keep(user, view.conversation, kept)) if begun else ""
+            failed = await asyncio.shield(self._keep(user, view.conversation, kept, place)) if begun else ""
         if turn.left:
             return
         view = view.change(busy=False, partial=None, partial_base=None, listed=True)
@@ -241,23 +250,27 @@ class Talk:
             error = "The model answered with nothing. Ask in other words, or try again."
         # (no try makes good what is refused for good)
         again = (bool(error) or not kept) and not any(stream.hopeless for stream in streams.values())
-        messages = [*view.messages, *([kept] if kept else [])]
+        # (where nothing came, what was to go has stayed)
+        messages = [*view.messages, kept] if kept else unanswered.messages if place else view.messages
         yield view.change(messages=messages, alert=error, again=again)
 
-    async def _begin(self, user: str, conversation: str, new: Sequence[Message]) -> str:
+    async def _begin(self, user: str, conversation: str, new: Sequence[Message], place: str) -> str:
         """Keep new messages, in a new conversation where there is none yet; return its id."""
         if not conversation:
-            conversation = await self._do(self.history.start, user)
-        if new:
+            return await self._do(self.history.start, user, "", new)
+        if new and place:
+            await self._do(self.history.truncate, user, conversation, place, *new)
+        elif new:
             await self._do(self.history.append, user, conversation, *new)
         return conversation
 
-    async def _keep(self, user: str, conversation: str, message: Message | None) -> str:
+    async def _keep(self, user: str, conversation: str, message: Message | None, place: str) -> str:
         """Keep an answer; what kept it from being kept is said, for the answer itself is on the page already."""
-        if not message:
-            return ""
         try:
-            await self._do(self.history.append, user, conversation, message)
+            if message and place:
+                await self._do(self.history.truncate, user, conversation, place, message)
+            elif message:
+                await self._do(self.history.append, user, conversation, message)
         except Refused as refused:
             return str(refused)
         return ""
@@ -269,6 +282,10 @@ class Talk:
                 changed.set()
         except FlowError as error:
             stream.error, stream.hopeless = str(error), not error.passes
+        except Exception:
+            # half an answer must not pass for a whole one
+            log.exception("an answer could not be read")
+            stream.error = "The page failed while it read the answer; its log says how. Try again."
         finally:
             stream.ended = True
             changed.set()

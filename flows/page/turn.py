@@ -17,6 +17,10 @@ class Stream:
         self.error, self.hopeless = "", False
         self.ended = False
 
+    def ending(self) -> dict[str, bool]:
+        """Among an answer's details, whether it was broken off."""
+        return {} if self.ended and not self.error else {"stopped": True}
+
 
 class Turn:
     """A tab's wait for an answer: it can be stopped, or left behind."""

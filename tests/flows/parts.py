@@ -19,8 +19,10 @@ import pytest
 from tests.training.tracking_server import free_port
 
 ROOT = Path(__file__).parents[2]
-FLOW_PYTHON = ROOT / ".venv-flow" / "bin" / "python"
-CHAT_PYTHON = ROOT / ".venv-chat" / "bin" / "python"
+#: The environments of flows/ lie beside the kit's own, wherever make has put that.
+FLOW_PYTHON, CHAT_PYTHON, AGENT_PYTHON = (
+    ROOT / f"{os.environ.get('VENV', '.venv')}-{name}" / "bin" / "python" for name in ("flow", "chat", "agent")
+)
 #: Seconds after which a test gives up; a loaded machine must not fail it.
 DEADLINE = 120
 #: What skips say, for the summary (tests/e2e/conftest.py).

@@ -16,20 +16,19 @@ import pytest
 
 from flows.endpoint import Endpoint
 from flows.history import open_history
-from tests.flows.parts import FLOW_PYTHON, NO_PARTS, absent
+from tests.flows.parts import AGENT_PYTHON, FLOW_PYTHON, NO_PARTS, absent
 from tests.flows.stores import free_port
 from tests.serving.server import ANSWER, QUESTION, serving
 
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-agent" / "bin" / "python"
 #: A conversation whose later questions cannot be answered without the earlier ones.
 QUESTIONS = [QUESTION, "When was it founded?", "Who founded it? 🙂", QUESTION]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def agent_is_there() -> None:
-    if not PYTHON.exists():
-        absent(f"no environment of the agent: {PYTHON.parents[1].name} (docs/agent-framework.md)")
+    if not AGENT_PYTHON.exists():
+        absent(f"no environment of the agent: {AGENT_PYTHON.parents[1].name}; run: make setup-agent")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def environment(server, tmp_path) -> dict[str, str]:
 def ask(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess:
     """`python -m flows.agent ARGUMENTS` to its end."""
     return subprocess.run(
-        [PYTHON, "-m", "flows.agent", *arguments],
+        [AGENT_PYTHON, "-m", "flows.agent", *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -64,7 +63,7 @@ def ask(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 def in_turns(environment: dict[str, str], questions: list[str]) -> dict:
     """The agent's answers to one conversation's questions, and the conversation's id."""
     done = subprocess.run(
-        [PYTHON, "-m", "tests.flows.answer_in_turns"],
+        [AGENT_PYTHON, "-m", "tests.flows.answer_in_turns"],
         cwd=ROOT,
         env=environment,
         input=json.dumps(questions),

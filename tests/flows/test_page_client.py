@@ -253,6 +253,39 @@ def test_a_retry_replaces_the_answer_and_an_edit_the_question(history):
     assert third.conversation == first.conversation
 
 
+def test_what_a_retry_gets_no_answer_for_stays(history):
+    with answering(stream(event("Bill."))) as uri:
+        *_, first = talked(history, uri, lambda talk: talk.ask("ada", "tab", "", "Who?", Options()))
+    *_, second = talked(
+        history, "http://127.0.0.1:1/score", lambda talk: talk.retry("ada", "tab", first.conversation, 1, Options())
+    )
+    assert "does not answer" in second.alert
+    assert list(second.messages) == history.open("ada", first.conversation) == list(first.messages)
+
+
+def test_an_edit_that_cannot_be_kept_takes_nothing_away(history, tmp_path):
+    import sqlite3
+
+    with answering(stream(event("Bill."))) as uri:
+        *_, first = talked(history, uri, lambda talk: talk.ask("ada", "tab", "", "Who?", Options()))
+        other = sqlite3.connect(Path(tmp_path / "conversations.db"), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        edit = lambda talk: talk.edit("ada", "tab", first.conversation, 0, "Who else?", Options())  # noqa: E731
+        *_, second = talked(history, uri, edit)
+        other.close()
+    assert "locked" in second.alert
+    assert list(second.messages) == history.open("ada", first.conversation) == list(first.messages)
+
+
+def test_a_system_prompt_that_is_taken_out_of_its_box_holds_no_longer(history):
+    with answering(stream(event("Bill."))) as uri:
+        *_, view = talked(history, uri, lambda talk: talk.ask("ada", "tab", "", "Who?", Options("Be short.")))
+        for system, held in ((None, None), ("", ""), ("Be long.", "Be long.")):
+            ask = lambda talk, s=system: talk.ask("ada", "tab", view.conversation, "And?", Options(s))  # noqa: E731
+            *_, after = talked(history, uri, ask)
+            assert after.messages[-1].details.get("system") == held
+
+
 def test_the_better_answer_goes_on(history):
     with answering(stream(event("Bill."))) as uri:
         *_, view = talked(history, uri, lambda talk: talk.ask("ada", "tab", "", "Who?", Options(compare=True)))
@@ -261,7 +294,7 @@ def test_the_better_answer_goes_on(history):
     chosen = asyncio.run(Talk(history, Flow("http://127.0.0.1:1/score")).prefer("ada", view.conversation, base=True))
     details = chosen.messages[-1].details
     assert (details["model"], details["preferred"]) == ("base", True)
-    assert details["alternatives"] == [{"content": "Bill.", "model": "tuned"}]
+    assert details["alternatives"] == [{"content": "Bill.", "model": "tuned", "rating": 0}]
 
 
 def test_another_s_conversation_is_not_there(history):

@@ -17,6 +17,7 @@ from flows.page.conversation import (
     bubbles,
     checked,
     compared,
+    preferred,
     question_before,
     shown,
     system_of,
@@ -185,6 +186,21 @@ def test_a_taken_base_answer_stays_in_its_column():
     assert [one["content"] for one in base_bubbles(view)] == [FIRST.content, "of the base"]
     assert thumbs(view.messages) == [None]
     assert compared(view.messages) and not compared([FIRST, LAST])
+
+
+def test_each_of_two_answers_keeps_its_thumb_and_its_ending():
+    tuned = replace(
+        ANSWER, rating=-1, details={"model": "tuned", "stopped": True, "alternatives": [{"content": "of the base"}]}
+    )
+    last, chosen = preferred([FIRST, tuned], base=True)
+    assert last == tuned
+    assert (chosen.content, chosen.rating, chosen.details.get("stopped")) == ("of the base", 0, None)
+    mine = {"content": ANSWER.content, "model": "tuned", "rating": -1, "stopped": True}
+    assert chosen.details["alternatives"] == [mine]
+    half = replace(tuned, details={"alternatives": [{"content": "of the ba", "stopped": True}]})
+    assert preferred([FIRST, half], base=True)[1].details["stopped"] is True
+    with pytest.raises(Refused, match="two answers"):
+        preferred([FIRST], base=False)
 
 
 def test_no_run_is_said(tmp_path):

@@ -35,7 +35,7 @@ def test_every_setting_is_read():
     )
     logins = {"ada": "a long: password", "grace": "another one"}
     assert settings == Settings("http://flow:8080/score", "0.0.0.0", 0, logins, False, Path("runs/first"), True)
-    assert len(variables()) == 7
+    assert len(variables()) == 8
 
 
 def test_the_base_model_s_address_is_enough_to_compare():

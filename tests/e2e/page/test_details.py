@@ -3,6 +3,7 @@
 pytest tests/e2e/page/test_details.py
 """
 
+import os
 import re
 import urllib.error
 import urllib.request
@@ -13,7 +14,8 @@ from tests.flows.bad_flow import answering, stream
 from tests.flows.parts import page
 from tests.serving.server import ANSWER, QUESTION
 
-pytest.importorskip("playwright", reason="playwright is not installed; run: make setup-test")
+if not os.environ.get("CI"):
+    pytest.importorskip("playwright", reason="playwright is not installed; run: make setup-test")
 from playwright.sync_api import expect
 
 from tests.e2e.browser import PHONE
@@ -136,3 +138,15 @@ def test_nothing_to_export_is_said(stack, tmp_path):
                 urllib.request.urlopen(f"{address}/export/{name}.jsonl")
             assert refused.value.code == 404
             assert refused.value.read().decode().startswith("There is nothing to export yet: ")
+
+
+def test_code_in_a_formatted_message_is_read_as_written(stack, tab):
+    here = tab(stack)
+    here.settings()
+    here.page.get_by_label("Show Markdown formatted").check()
+    here.ask("What does `a < b && c` say?\n\n```python\nif a < b and c > d:\n    print('<b> &lt;')\n```")
+    here.done(1)
+    code = here.questions.locator("code")
+    expect(code).to_have_count(2)
+    expect(code.first).to_have_text("a < b && c")
+    expect(code.last).to_have_text("if a < b and c > d:\n    print('<b> &lt;')")

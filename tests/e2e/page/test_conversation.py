@@ -191,4 +191,4 @@ def test_without_a_base_model_there_is_nothing_to_compare(long_stack, tab):
     here.settings()
     expect(here.page.get_by_label("Compare with the base model")).to_be_disabled()
     expect(here.page.locator("#compare")).to_contain_text("PHIKIT_BASE_ENDPOINT_URI")
-    expect(here.page.locator("#card")).to_contain_text("make local-train")
+    expect(here.page.locator("#card")).to_contain_text("random")

@@ -16,6 +16,8 @@ from tests.flows.parts import NO_BROWSER, absent
 PICTURES = "PHIKIT_TEST_PICTURES"
 #: Milliseconds; a loaded machine must not fail a test.
 PATIENCE = 60_000
+#: Pictures of the browser within which what was unfolded has taken its values; no person writes that fast.
+FRAMES = 10
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -60,6 +62,14 @@ class Tab:
     def open(self, address: str = "") -> None:
         """Go to the page, or to a place in it, and wait until it can be used."""
         self.page.goto(address or self.address)
+        self._usable()
+
+    def reload(self) -> None:
+        """Load the page again, and wait until it can be used."""
+        self.page.reload()
+        self._usable()
+
+    def _usable(self) -> None:
         expect(self.message).to_be_editable()
         self.page.wait_for_function("!document.querySelector('.loading')")
 
@@ -96,11 +106,22 @@ class Tab:
         self.message.fill(text)
         self.message.press("Enter")
 
+    def rename(self, title: str) -> None:
+        """Give the open conversation another title."""
+        self._unfold("This conversation")
+        box = self.page.locator("#title input, #title textarea")
+        box.fill(title)
+        box.press("Enter")
+
+    def begun(self, answers: int) -> None:
+        """Wait until there are so many answers and the last has words."""
+        expect(self.answers).to_have_count(answers)
+        expect(self.answers.last).not_to_have_text(re.compile(r"^\s*$|^an older answer$"))
+
     def done(self, answers: int) -> None:
         """Wait until there are so many answers and the last is whole."""
-        expect(self.answers).to_have_count(answers)
         # (the button to stop comes with the first picture of an answer, its first words with the second)
-        expect(self.answers.last).not_to_have_text(re.compile(r"^\s*$|^an older answer$"))
+        self.begun(answers)
         expect(self.stop).to_have_count(0)
 
     def outdate(self) -> None:
@@ -122,7 +143,14 @@ class Tab:
     def settings(self) -> None:
         """Open the settings below the conversation."""
         if not self.page.locator("#system textarea").is_visible():
-            self.page.get_by_role("button", name="How to answer").click()
+            self._unfold("How to answer")
+
+    def _unfold(self, name: str) -> None:
+        """Open a folded part; Gradio writes its fields' values once more in the frames after: wait for these."""
+        self.page.get_by_role("button", name=name).click()
+        self.page.evaluate(
+            f"async () => {{ for (let i = 0; i < {FRAMES}; i++) await new Promise(requestAnimationFrame); }}"
+        )
 
     def picture(self, name: str, folder: Path | None = None) -> None:
         """Keep a picture of what is shown."""

@@ -56,7 +56,7 @@ def test_emoji_and_right_to_left(stack, tab):
     here.ask(FAMILY)
     here.done(2)
     expect(here.questions).to_have_text([HEBREW, FAMILY])
-    here.page.reload()
+    here.reload()
     expect(here.questions).to_have_text([HEBREW, FAMILY])
     # the text begins at the right end of its bubble
     left, right = here.questions.first.evaluate(
@@ -113,7 +113,7 @@ def test_light_and_dark(stack, tab):
     assert not here.page.evaluate(dark)
     here.page.locator("#theme").click()
     here.page.wait_for_function(dark)
-    here.page.reload()
+    here.reload()
     here.page.wait_for_function(dark)
     here.picture("dark")
 
@@ -167,7 +167,7 @@ def test_a_flow_that_is_not_there_is_said(browser, tab, tmp_path):
         expect(here.alert).to_contain_text("make flow-serve")
         assert status(f"{address}/ready") == 503
         # what was asked is kept
-        here.page.reload()
+        here.reload()
         expect(here.questions).to_have_text([QUESTION])
 
 
@@ -186,12 +186,9 @@ def test_conversations_in_cosmos_db_are_found_renamed_and_deleted(stack, tab, tm
         expect(here.alert).to_contain_text("429")
         here.picture("throttled")
         relay.plan = []
-        here.page.reload()
+        here.reload()
         expect(here.questions.first).to_have_text(QUESTION)
-        here.page.get_by_role("button", name="This conversation").click()
-        title = here.page.locator("#title input, #title textarea")
-        title.fill("Founders")
-        title.press("Enter")
+        here.rename("Founders")
         expect(here.conversation("Founders")).to_be_visible()
         here.page.once("dialog", lambda dialog: dialog.accept())
         here.page.locator("#delete").click()

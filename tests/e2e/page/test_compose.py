@@ -73,7 +73,7 @@ def test_a_browser_reads_the_right_answer(engine, stack, tmp_path, service):
         here.ask(QUESTION)
         here.done(1)
         expect(here.answers).to_have_text([ANSWER])
-        here.page.reload()
+        here.reload()
         expect(here.answers).to_have_text([ANSWER])
         assert here.asked and not here.away()
         assert not here.errors

@@ -60,7 +60,7 @@ def test_an_answer_is_seen_as_it_comes_and_stopped_with_escape(long_stack, tab):
     # the scoring server has been told
     long_stack.scoring.until_idle()
     kept = here.answers.inner_text()
-    here.page.reload()
+    here.reload()
     expect(here.answers).to_have_text([kept])
 
 
@@ -80,7 +80,7 @@ def test_leaving_breaks_off_and_keeps(long_stack, tab):
     here = tab(long_stack)
     here.set("tokens", 1500)
     here.ask("Left behind")
-    expect(here.answers).not_to_have_text([""])
+    here.begun(1)
     here.page.locator("#new").click()
     expect(here.questions).to_have_count(0)
     long_stack.scoring.until_idle()
@@ -96,7 +96,7 @@ def test_reload_finds_the_conversation_and_so_does_search(stack, tab):
     here.done(1)
     said = here.answers.inner_text()
     assert "conversation=" in here.page.url
-    here.page.reload()
+    here.reload()
     expect(here.answers).to_have_text([said])
     here.page.locator("#new").click()
     expect(here.answers).to_have_count(0)
@@ -114,10 +114,7 @@ def test_rename_and_delete(stack, tab):
     here = tab(stack)
     here.ask("When was Microsoft founded?")
     here.done(1)
-    here.page.get_by_role("button", name="This conversation").click()
-    title = here.page.locator("#title input, #title textarea")
-    title.fill("The year")
-    title.press("Enter")
+    here.rename("The year")
     expect(here.conversation("The year")).to_be_visible()
     here.page.once("dialog", lambda dialog: dialog.dismiss())
     here.page.locator("#delete").click()
@@ -142,7 +139,7 @@ def test_retry_and_edit(stack, tab):
     here.page.locator("#chat").get_by_label("Submit").click()
     expect(here.questions).to_have_text([QUESTION])
     expect(here.answers).to_have_text([ANSWER])
-    here.page.reload()
+    here.reload()
     expect(here.questions).to_have_text([QUESTION])
 
 
@@ -153,7 +150,7 @@ def test_thumbs_are_kept_and_exported(stack, tab):
     here.page.locator("#chat").get_by_label("Like", exact=True).click()
     liked = here.page.locator("#chat").get_by_label("Liked", exact=True)
     expect(liked).to_be_visible()
-    here.page.reload()
+    here.reload()
     expect(liked).to_be_visible()
     with here.page.expect_download() as download:
         here.page.get_by_role("link", name="chats").click()

@@ -31,7 +31,7 @@ def test_two_answers_stay_side_by_side(stack, tab):
     here.done(1)
     expect(here.page.locator("#choice")).to_be_visible()
     other = here.base_answers.inner_text()
-    here.page.reload()
+    here.reload()
     expect(here.page.locator("#choice")).to_be_visible()
     expect(here.base_answers).to_be_visible()
     expect(here.base_answers).to_have_text([other])
@@ -41,7 +41,7 @@ def test_two_answers_stay_side_by_side(stack, tab):
         expect(here.answers).to_have_text([ANSWER])
         expect(here.base_answers).to_have_text([other])
         expect(here.base_answers).to_be_visible()
-        here.page.reload()
+        here.reload()
 
 
 def test_what_is_typed_on_after_enter_stays(stack, tab):
@@ -67,7 +67,7 @@ def test_before_the_first_word_there_is_a_sign_and_an_address(stack, tab, tmp_pa
         )
         assert len(signs) == 1
         here.page.wait_for_url(re.compile("conversation="))
-        here.page.reload()
+        here.reload()
         expect(here.questions).to_have_text([QUESTION])
 
 

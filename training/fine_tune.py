@@ -103,7 +103,11 @@ def _one_process_one_gpu() -> None:
 
 def _explain(error: Exception, recipe: Recipe) -> None:
     """Turn the known ways of failing into a line that says what to change."""
-    text = f"{type(error).__name__} {error}"
+    # (a library's own words may hide what it was told itself)
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
+    text = "; ".join(f"{type(one).__name__} {one}" for one in chain)
     args = recipe.sft
     if "OutOfMemory" in text or isinstance(error, MemoryError) or "can't allocate memory" in text:
         raise RunFailed(

@@ -31,10 +31,10 @@ UPDATE = ("--set", "seed=1", "--set", "num_train_epochs=10")
 #: Seconds that the load has to end its last requests.
 PATIENCE = 120
 LIMITS = (
-    "What this shows: the kit's client code and what it says on the wire. The job, the image, the registry, the storage",
-    "and the scoring server were real; Azure was an emulator. What it does not show: that Azure consents (quota, roles,",
-    "policies, capacity), how long it takes there, what it costs. `phikit azure check` asks the real Azure before anything",
-    "is spent. devtools/rehearsal/README.md has the whole list.",
+    "What this shows: the kit's client code and what it says on the wire. The job, the image, the registry, the",
+    "storage and the scoring server were real; Azure was an emulator. What it does not show: that Azure consents",
+    "(quota, roles, policies, capacity), how long it takes there, what it costs. `phikit azure check` asks the real",
+    "Azure before anything is spent. devtools/rehearsal/README.md has the whole list.",
 )
 
 

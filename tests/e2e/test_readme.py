@@ -26,7 +26,7 @@ ANSWER = "Microsoft was founded by Bill Gates and Paul Allen."
 #: the requests to it are run together.
 SERVE, ASK, TEST = "make serve", "curl ", "make test"
 #: What needs an engine, which this reader's machine has not; a test of its own follows them.
-UP, DOWN = "make up", "make down"
+UP, DOWN, REHEARSE = "make up", "make down", "make azure-rehearse"
 
 
 def commands() -> list[str]:
@@ -107,7 +107,7 @@ def check_sample_run(run: Path) -> None:
 def test_every_command_works_in_the_order_of_the_page(reader):
     done = []
     for command in commands():
-        if command in (TEST, SERVE, UP, DOWN) or command.startswith(ASK):
+        if command in (TEST, SERVE, UP, DOWN, REHEARSE) or command.startswith(ASK):
             continue
         result = reader.types(command)
         assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
@@ -214,6 +214,25 @@ def test_the_stack_comes_up_and_answers(reader, engine):
         down = reader.types(DOWN, **environment)
         reader.types("docker compose down --volumes", **environment)
     assert down.returncode == 0, down.stderr
+
+
+@pytest.mark.docker
+def test_the_whole_way_on_azure_is_rehearsed(reader, engine, tmp_path):
+    assert REHEARSE in commands()
+    # how this machine builds images is its own affair
+    own = {name: os.environ[name] for name in variables() if name in os.environ}
+    own.setdefault("DOCKER_HOST", "unix:///var/run/docker.sock")
+    begun = time.monotonic()
+    done = reader.types(REHEARSE, **own | {"PHIKIT_REHEARSAL_HOME": str(tmp_path / "rehearsal")})
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    said = done.stdout.partition("\nrehearsed:\n")[2]
+    assert f"{QUESTION} {ANSWER}" in said
+    assert re.search(r"[1-9]\d* requests answered, 0 failed", said)
+    assert "does not show" in said
+    print(f"{time.monotonic() - begun:.0f} s in all:\n{said}")
+    # what it trained is here like any other run, and nothing of it is left running
+    check_sample_run(next(path for path in (reader.folder / "runs").glob("rehearsed-*") if "-update" not in path.name))
+    assert not engine.containers.list(filters={"label": f"phikit.rehearsal={tmp_path / 'rehearsal'}"})
 
 
 def again_serves_another_run(reader: Reader, environment: dict[str, str]) -> None:

@@ -1,10 +1,9 @@
-"""What all resources of the workspace have in common: their envelope, who made them and when, what of them is shown.
+"""What all resources of the workspace have in common: their envelope, who made them and when.
 
     document = resources.envelope("computes/cpu", {...}, call)
     store.put("computes", "cpu", document | {"_": {"for": "the emulator's own use"}})
-    return resources.shown(document)
 
-A document's `_` is the emulator's own and leaves it never.
+A document's `_` is the emulator's own: the gateway leaves it out of every answer.
 """
 
 from __future__ import annotations
@@ -56,11 +55,6 @@ def envelope(tail: str, properties: dict[str, Any], call: Call | None, before: D
         "properties": properties,
         "systemData": system_data(call, before),
     }
-
-
-def shown(document: Document) -> Document:
-    """The document as clients see it."""
-    return {key: value for key, value in document.items() if key != "_"}
 
 
 def sent_properties(call: Call) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from devtools.rehearsal import MANAGEMENT_HOST, WORKSPACE_PATH, sizes
 from devtools.rehearsal.computes import cluster, nodes
-from devtools.rehearsal.resources import now, sent_properties, shown, system_data
+from devtools.rehearsal.resources import now, sent_properties, system_data
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.wire import Answer, Call, Route, WireError, missing, page
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from devtools.rehearsal.server import Rehearsal
 
 KIND = "computes"
-#: Seconds that `refuse slow` adds when it does not say how many.
-SLOW = 20
 
 
 def get(call: Call) -> Document:
@@ -146,7 +144,7 @@ def _settle(rehearsal: Rehearsal, name: str, state: str, errors: list[dict[str, 
 def _delay(rehearsal: Rehearsal) -> float:
     """Seconds that what is asked for takes longer than it needs."""
     slow = rehearsal.refusals.take("slow")
-    return 0 if slow is None else float(slow.get("seconds") or SLOW)
+    return 0 if slow is None else float(slow["seconds"])
 
 
 def _pause(seconds: float) -> None:
@@ -168,7 +166,7 @@ def _seen(rehearsal: Rehearsal, document: Document) -> Document:
     inner = properties["properties"] | {"allocationStateTransitionTime": properties["modifiedOn"]}
     if properties["provisioningState"] == "Succeeded":
         inner |= nodes.counts(rehearsal.store, document)
-    return shown(document) | {"properties": properties | {"properties": inner}}
+    return document | {"properties": properties | {"properties": inner}}
 
 
 _ALL = WORKSPACE_PATH + "/computes"

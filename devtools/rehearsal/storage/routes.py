@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from devtools.rehearsal import ACCOUNT, CONTAINER, GROUP, MANAGEMENT_HOST, SUBSCRIPTION, WORKSPACE_PATH
-from devtools.rehearsal.resources import envelope, sent_properties, shown
+from devtools.rehearsal.resources import envelope, sent_properties
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.wire import Answer, Call, Route, WireError, missing, page
 
@@ -31,7 +31,7 @@ def permissions(rehearsal: Rehearsal) -> str:
 
 def get(call: Call) -> Document:
     """One datastore."""
-    return shown(_found(call))
+    return _found(call)
 
 
 def list_all(call: Call) -> Document:
@@ -41,7 +41,7 @@ def list_all(call: Call) -> Document:
         found = [one for one in found if one["properties"]["isDefault"] == (default.lower() == "true")]
     if names := call.query.get("names"):
         found = [one for one in found if one["name"] in names.split(",")]
-    return page([shown(one) for one in found])
+    return page(found)
 
 
 def put(call: Call) -> Answer:
@@ -49,14 +49,16 @@ def put(call: Call) -> Answer:
     name = call.params["name"]
     properties = sent_properties(call)
     before = call.rehearsal.store.get(KIND, name)
+    container = str(properties.get("containerName") or CONTAINER)
     if properties.get("datastoreType") != "AzureBlob" or properties.get("accountName") != ACCOUNT:
         raise WireError(
             400, "UserError", f"Datastore {name}: the rehearsal has blob containers of the account {ACCOUNT} only."
         )
     if before and before["properties"]["isDefault"]:
         raise WireError(400, "UserError", f"Datastore {name} is the workspace's default and cannot be changed.")
-    document = envelope(f"datastores/{name}", _blob(properties.get("containerName") or CONTAINER), call, before)
-    return Answer(200 if before else 201, shown(call.rehearsal.store.put(KIND, name, document)))
+    call.rehearsal.blobs.ensure_container(container)
+    document = envelope(f"datastores/{name}", _blob(container), call, before)
+    return Answer(200 if before else 201, call.rehearsal.store.put(KIND, name, document))
 
 
 def delete(call: Call) -> Answer:
@@ -83,7 +85,8 @@ def list_secrets(call: Call) -> Document:
 
 
 def resume(rehearsal: Rehearsal) -> None:
-    """See that the workspace's own datastores are there."""
+    """See that the workspace's own datastores are there, and the container behind them."""
+    rehearsal.blobs.ensure_container(CONTAINER)
     for name in (DEFAULT, ARTIFACTS):
         properties = _blob(CONTAINER, default=name == DEFAULT)
         if rehearsal.store.get(KIND, name) is None:

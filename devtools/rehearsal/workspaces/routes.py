@@ -12,7 +12,7 @@ from devtools.rehearsal import (
     MANAGEMENT_HOST,
     WORKSPACE_PATH,
 )
-from devtools.rehearsal.resources import PROVIDER, shown
+from devtools.rehearsal.resources import PROVIDER
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.wire import Call, Handler, Route, WireError, page
 from devtools.rehearsal.workspaces import capacity, documents, roles
@@ -33,7 +33,7 @@ def one(kind: str, parameter: str, type_name: str) -> Handler:
                 f"The Resource '{type_name}/{call.params[parameter]}' under resource group "
                 f"'{call.params.get('group', '')}' was not found.",
             )
-        return shown(found)
+        return found
 
     return get
 
@@ -42,7 +42,7 @@ def every(kind: str) -> Callable[[Call], dict[str, Any]]:
     """A handler that answers all documents of that kind."""
 
     def list_all(call: Call) -> Document:
-        return page([shown(document) for _, document in call.rehearsal.store.all(kind)])
+        return page([document for _, document in call.rehearsal.store.all(kind)])
 
     return list_all
 

@@ -10,6 +10,7 @@ import hashlib
 import uuid
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 from devtools.rehearsal import LOCATION, PRICES_HOST, sizes
 from devtools.rehearsal.prices import conditions
@@ -36,7 +37,7 @@ def prices(call: Call) -> dict[str, Any] | Answer:
     found = [item for item in items() if wanted(item)]
     shown = found[skip : skip + top]
     more = skip + len(shown) < len(found) and "$top" not in query
-    link = f"https://{PRICES_HOST}:443{call.path}?$filter={query.get('$filter', '')}&$skip={skip + len(shown)}"
+    link = f"https://{PRICES_HOST}:443{call.path}?$filter={quote(query.get('$filter', ''))}&$skip={skip + len(shown)}"
     return {
         "BillingCurrency": CURRENCY,
         "CustomerEntityId": "Default",

@@ -134,6 +134,10 @@ class Settings:
     """That of the scoring server with the untuned model."""
     azure_chat_port: str | None = variable("PHIKIT_AZURE_CHAT_PORT")
     """That of the chat page in front of the managed endpoint."""
+    rehearsal_home: str | None = variable("PHIKIT_REHEARSAL_HOME")
+    """Folder of the rehearsal's state; unset: .rehearsal."""
+    rehearsal_runner: str | None = variable("PHIKIT_REHEARSAL_RUNNER")
+    """What its jobs and deployments run in: auto, docker or process."""
     hf_token: str | None = variable("HF_TOKEN", secret=True)
     """Access token of the Hugging Face hub, for gated models and datasets."""
     hf_home: str | None = variable("HF_HOME")

@@ -1,0 +1,162 @@
+"""What clients need: whether the emulator runs, to start and end it, the variables that lead a program to it.
+
+home = session.home(Settings.load())
+session.ensure_up(home)
+subprocess.run(command, env=inherited() | session.environment(home))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from devtools.errors import KitError
+from devtools.rehearsal import CLIENT, GROUP, LOGIN_HOST, SUBSCRIPTION, TENANT, WORKSPACE
+from devtools.rehearsal.identity import tokens
+from devtools.rehearsal.processes import born, wait_gone
+from devtools.rehearsal.store import Store
+from devtools.settings import ROOT, Settings, inherited
+
+STATE = "running.json"
+LOG = "server.log"
+STARTING = "starting"
+#: The folder with the stand-in `az`.
+BIN = "bin"
+#: Seconds that an emulator has to end by itself.
+END = 60
+
+
+def home(settings: Settings) -> Path:
+    """The folder of the emulator's state."""
+    return Path(settings.rehearsal_home).expanduser().absolute() if settings.rehearsal_home else ROOT / ".rehearsal"
+
+
+def note(home: Path, pid: int, facts: dict[str, Any]) -> None:
+    """Say that an emulator is ready; it does so itself."""
+    scratch = home / f"{STATE}.new"
+    scratch.write_text(json.dumps({"pid": pid, "born": born(pid)} | facts), encoding="utf-8")
+    scratch.replace(home / STATE)
+
+
+def forget(home: Path) -> None:
+    """Say that it is so no more."""
+    (home / STATE).unlink(missing_ok=True)
+
+
+def running(home: Path) -> dict[str, Any] | None:
+    """What the emulator of a home says of itself (`pid`, `proxy_port`, `registry_port`, `runner`); None: none runs."""
+    try:
+        facts = json.loads((home / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    # (one that was killed left its file)
+    return facts if facts["born"] and born(facts["pid"]) == facts["born"] else None
+
+
+def ensure_up(home: Path) -> bool:
+    """Have an emulator, ready; whether it had to be started.
+
+    Raises:
+        KitError: it does not start; the message says why, its log more.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    # of several that want one at once, one starts it and the others wait
+    with (home / STARTING).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if running(home):
+            return False
+        log = home / LOG
+        with log.open("ab") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "devtools.rehearsal.server", str(home)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                # Ctrl-C in this terminal is not meant for it
+                start_new_session=True,
+            )
+        try:
+            assert process.stdout
+            line = process.stdout.readline().strip()
+        except BaseException:
+            process.terminate()
+            raise
+    if line != "ready":
+        process.wait()
+        reason = line.removeprefix("error: ") or f"it ended with exit code {process.returncode}"
+        raise KitError(f"the rehearsal does not start: {reason}; its log is {log}")
+    return True
+
+
+def end(home: Path) -> bool:
+    """End the emulator and everything it started; whether there was one. Its state stays."""
+    facts = running(home)
+    if facts is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(facts["pid"], signal.SIGTERM)
+        if not wait_gone(facts["pid"], facts["born"], END):
+            os.kill(facts["pid"], signal.SIGKILL)
+            wait_gone(facts["pid"], facts["born"], END)
+    forget(home)
+    return True
+
+
+def reset(home: Path) -> bool:
+    """End the emulator and remove its state; whether there was any. Raises KitError for a folder of something else."""
+    if not home.exists():
+        return False
+    if not (home / "state.db").exists() and not (home / STARTING).exists() and any(home.iterdir()):
+        raise KitError(f"{home}: holds something else than a rehearsal; nothing was removed")
+    end(home)
+    shutil.rmtree(home)
+    return True
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The variables that lead a program to the running emulator, signed in; empty ones are to count as unset.
+
+    Raises:
+        KitError: none runs.
+    """
+    facts = running(home)
+    if facts is None:
+        raise KitError("no rehearsal runs: phikit rehearsal up")
+    proxy, authority = f"http://127.0.0.1:{facts['proxy_port']}", str(home / "ca.pem")
+    store = Store(home / "state.db")
+    try:
+        secret = tokens.secret(store, "client")
+    finally:
+        store.close()
+    both = {
+        "HTTPS_PROXY": proxy,
+        "NO_PROXY": "127.0.0.1,localhost",
+        # whatever leads elsewhere
+        "HTTP_PROXY": "",
+        "ALL_PROXY": "",
+    }
+    trusting = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+    return {
+        **both,
+        **{name.lower(): value for name, value in both.items()},
+        **dict.fromkeys(trusting, authority),
+        "AZURE_TENANT_ID": TENANT,
+        "AZURE_CLIENT_ID": CLIENT,
+        "AZURE_CLIENT_SECRET": secret,
+        "AZURE_AUTHORITY_HOST": LOGIN_HOST,
+        "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+        "AZURE_RESOURCE_GROUP": GROUP,
+        "AZURE_WORKSPACE": WORKSPACE,
+        "PHIKIT_REHEARSAL_HOME": str(home),
+        "PATH": os.pathsep.join([str(home / BIN), inherited().get("PATH", os.defpath)]),
+    }

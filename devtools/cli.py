@@ -14,6 +14,7 @@ import click
 from devtools import model_commands, stack
 from devtools.errors import BAD_INPUT, FAILED, INTERRUPTED, BadInput, KitError
 from devtools.examples import ExampleGroup, backend_option
+from devtools.rehearsal.commands import rehearsal
 
 
 @click.group(cls=ExampleGroup, context_settings={"max_content_width": 120})
@@ -77,7 +78,7 @@ def train(backend: str, overrides: tuple[str, ...], **options: object) -> None:
 
 cli.add_command(model_commands.serve)
 cli.add_command(model_commands.export)
-for command in (stack.up, stack.down, stack.logs):
+for command in (stack.up, stack.down, stack.logs, rehearsal):
     cli.add_command(command)
 
 

@@ -117,9 +117,7 @@ class ContainerRunner:
 
     def end_all(self) -> None:
         """End what carries this home's label; see Runner.end_all."""
-        same = {"label": f"{LABEL}={self._home}"}
-        for container in self.client.containers.list(all=True, filters=same, ignore_removed=True):
-            _remove(container)
+        end_containers(self.client, Path(self._home))
 
 
 class StartedContainer:
@@ -198,6 +196,15 @@ class StartedContainer:
             self._removed = self._removed or due
         if due:
             _remove(self._container)
+
+
+def end_containers(client: DockerClient, home: Path) -> list[str]:
+    """Remove every container of a home, whoever started it; their names."""
+    same = {"label": f"{LABEL}={home}"}
+    found = client.containers.list(all=True, filters=same, ignore_removed=True)
+    for container in found:
+        _remove(container)
+    return [container.name for container in found]
 
 
 def _remove(container: Container) -> None:

@@ -15,16 +15,18 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from devtools.errors import KitError
 from devtools.rehearsal import CLIENT, GROUP, LOGIN_HOST, SUBSCRIPTION, TENANT, WORKSPACE
 from devtools.rehearsal.identity import tokens
-from devtools.rehearsal.processes import born, wait_gone
+from devtools.rehearsal.processes import Processes, born, wait_gone
 from devtools.rehearsal.store import Store
 from devtools.settings import ROOT, Settings, inherited
 
+DATABASE = "state.db"
 STATE = "running.json"
 LOG = "server.log"
 STARTING = "starting"
@@ -69,8 +71,7 @@ def ensure_up(home: Path) -> bool:
     """
     home.mkdir(parents=True, exist_ok=True)
     # of several that want one at once, one starts it and the others wait
-    with (home / STARTING).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _starting(home):
         if running(home):
             return False
         log = home / LOG
@@ -99,16 +100,23 @@ def ensure_up(home: Path) -> bool:
 
 
 def end(home: Path) -> bool:
-    """End the emulator and everything it started; whether there was one. Its state stays."""
-    facts = running(home)
-    if facts is None:
+    """End the emulator and everything it started; whether there was anything. Its state stays.
+
+    What an emulator that was killed left behind is ended likewise.
+    """
+    if not (home / DATABASE).exists():
         return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(facts["pid"], signal.SIGTERM)
-        if not wait_gone(facts["pid"], facts["born"], END):
-            os.kill(facts["pid"], signal.SIGKILL)
-            wait_gone(facts["pid"], facts["born"], END)
-    forget(home)
+    with _starting(home):
+        facts = running(home)
+        if facts is None:
+            return _end_leftovers(home)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(facts["pid"], signal.SIGTERM)
+            if not wait_gone(facts["pid"], facts["born"], END):
+                os.kill(facts["pid"], signal.SIGKILL)
+                wait_gone(facts["pid"], facts["born"], END)
+                _end_leftovers(home)
+        forget(home)
     return True
 
 
@@ -116,11 +124,34 @@ def reset(home: Path) -> bool:
     """End the emulator and remove its state; whether there was any. Raises KitError for a folder of something else."""
     if not home.exists():
         return False
-    if not (home / "state.db").exists() and not (home / STARTING).exists() and any(home.iterdir()):
+    if any(home.iterdir()) and not (home / DATABASE).exists():
         raise KitError(f"{home}: holds something else than a rehearsal; nothing was removed")
     end(home)
     shutil.rmtree(home)
     return True
+
+
+@contextlib.contextmanager
+def _starting(home: Path) -> Iterator[None]:
+    """Hold what only one process may do to a home at a time: start an emulator, or end it."""
+    with (home / STARTING).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _end_leftovers(home: Path) -> bool:
+    from devtools.local import engine
+    from devtools.rehearsal.container_runner import end_containers
+
+    store = Store(home / DATABASE)
+    try:
+        ended = Processes(store).end_leftovers()
+    finally:
+        store.close()
+    # (without an engine there are no containers)
+    with contextlib.suppress(KitError):
+        ended += end_containers(engine(Settings.load()), home)
+    return bool(ended)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -133,7 +164,7 @@ def environment(home: Path) -> dict[str, str]:
     if facts is None:
         raise KitError("no rehearsal runs: phikit rehearsal up")
     proxy, authority = f"http://127.0.0.1:{facts['proxy_port']}", str(home / "ca.pem")
-    store = Store(home / "state.db")
+    store = Store(home / DATABASE)
     try:
         secret = tokens.secret(store, "client")
     finally:
@@ -158,5 +189,8 @@ def environment(home: Path) -> dict[str, str]:
         "AZURE_RESOURCE_GROUP": GROUP,
         "AZURE_WORKSPACE": WORKSPACE,
         "PHIKIT_REHEARSAL_HOME": str(home),
-        "PATH": os.pathsep.join([str(home / BIN), inherited().get("PATH", os.defpath)]),
+        # (last, for what is nowhere else: this environment's own programs, phikit among them)
+        "PATH": os.pathsep.join(
+            [str(home / BIN), inherited().get("PATH", os.defpath), str(Path(sys.executable).parent)]
+        ),
     }

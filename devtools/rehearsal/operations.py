@@ -80,15 +80,17 @@ class Operations:
         return self._store.get(KIND, key)
 
 
-def status(call: Call) -> dict[str, Any]:
+def status(call: Call) -> Answer:
     """How an operation stands."""
     key = call.params["operation"]
     found = call.rehearsal.operations.state(key)
     if found is None:
         raise missing("Operation", key)
-    return {"id": call.path, "name": key, "status": found["status"]} | (
-        {"error": found["error"]} if "error" in found else {}
-    )
+    body = {"id": call.path, "name": key, "status": found["status"]}
+    if "error" in found:
+        body["error"] = found["error"]
+    # (a client that is not told when to look again waits for half a minute)
+    return Answer(200, body, {"Retry-After": str(POLL)} if found["status"] == "InProgress" else {})
 
 
 def result(call: Call) -> Answer:

@@ -63,3 +63,8 @@ def sent_properties(call: Call) -> dict[str, Any]:
     if not isinstance(properties, dict):
         raise WireError(400, "UserError", "The request body must be a JSON object with an object named properties.")
     return properties
+
+
+def shown(document: Document) -> Document:
+    """A document as clients see it."""
+    return {key: value for key, value in document.items() if key != "_"}

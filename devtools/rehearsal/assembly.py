@@ -33,6 +33,7 @@ from devtools.rehearsal import (
     PRICES_HOST,
     SCORING_SUFFIX,
     authority,
+    azure_cli,
     gateway,
     programs,
     recorder,
@@ -40,6 +41,7 @@ from devtools.rehearsal import (
     runner,
 )
 from devtools.rehearsal.azurite import Blobs
+from devtools.rehearsal.identity import flows
 from devtools.rehearsal.operations import Operations
 from devtools.rehearsal.processes import Processes
 from devtools.rehearsal.proxy import Proxy
@@ -47,7 +49,7 @@ from devtools.rehearsal.registry import tokens as registry_tokens
 from devtools.rehearsal.registry.front import Front
 from devtools.rehearsal.server import Rehearsal
 from devtools.rehearsal.store import Store
-from devtools.settings import Settings, inherited
+from devtools.settings import ROOT, Settings, inherited
 
 DATABASE = "state.db"
 PORTS = "ports"
@@ -75,6 +77,7 @@ class Assembly:
         """Start the programs and take up the state; raises KitError when a part cannot be had."""
         self._processes.end_leftovers()
         authority.ensure(self._home)
+        azure_cli.write_script(self._home, ROOT, flows.refresh_token(self._store))
         blobs = self._pool.submit(self._start_azurite)
         registry = self._pool.submit(self._start_registry)
         modules = self._pool.submit(gateway.packages)

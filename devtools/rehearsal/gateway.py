@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from devtools.rehearsal import admission, operations
-from devtools.rehearsal.wire import Answer, Call, Route, WireError
+from devtools.rehearsal.wire import Answer, Call, Late, Route, WireError
 
 if TYPE_CHECKING:
     from devtools.rehearsal.server import Rehearsal
@@ -118,17 +118,24 @@ class Gateway:
         kind = request.headers.get("content-type", "")
         answered = response.headers.get("content-type", "")
         body = getattr(response, "body", None)
-        self._rehearsal.recorder.note(
-            method=request.method,
-            host=host,
-            path=unquote(path),
-            query=request.url.query,
-            status=response.status_code,
-            seconds=time.monotonic() - begun,
-            request=(content, kind),
-            response=None if body is None else (bytes(body), answered),
-            emulated=found is not None,
-        )
+
+        def note() -> None:
+            self._rehearsal.recorder.note(
+                method=request.method,
+                host=host,
+                path=unquote(path),
+                query=request.url.query,
+                status=response.status_code,
+                seconds=time.monotonic() - begun,
+                request=(content, kind),
+                response=None if body is None else (bytes(body), answered),
+                emulated=found is not None,
+            )
+
+        if isinstance(response, Late):
+            response.noted = note
+        else:
+            note()
         return response
 
     def _handle(

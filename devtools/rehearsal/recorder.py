@@ -24,7 +24,7 @@ LONGEST = 256 * 1024
 #: Names of fields (JSON, forms, headers, variables of a job) whose texts are secrets.
 SECRET = re.compile(
     r"(?i)((token|secret|password|passwd|assertion|signature|authorization|device_?code|user_?code|connection_?string)s?"
-    r"|(primary|secondary|account|api|access|private|_)_?keys?|^sig)$"
+    r"|(primary|secondary|account|api|access|private|_)_?keys?|key_?value|^sig)$"
 )
 #: Secrets inside of other texts: signatures of SAS addresses, JWTs, keys of headers.
 INSIDE = (

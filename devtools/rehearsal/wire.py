@@ -1,4 +1,4 @@
-"""How a resource type answers: what it gets (Call), what it gives (Answer), what it refuses with (WireError), its routes.
+"""How a resource type answers: what it gets (Call), gives (Answer), refuses with (WireError), and its routes.
 
     def get(call: Call) -> Document: ...
     ROUTES = [Route("GET", MANAGEMENT_HOST, WORKSPACE_PATH + "/computes/{name}", get)]
@@ -75,6 +75,12 @@ class WireError(Exception):
         if self.details:
             error["details"] = self.details
         return Answer(self.status, {"error": error}, self.headers)
+
+
+class Late(Response):
+    """A response whose status is known only once it is sent; then it calls `noted`, which the gateway sets."""
+
+    noted: Callable[[], None] | None = None
 
 
 #: What answers a call: a JSON document (200), an Answer, or a response of Starlette's (streams, other content).

@@ -1,0 +1,1 @@
+"""Managed online endpoints: endpoints, their deployments as real containers with real probes, keys, logs, metrics."""

@@ -49,6 +49,7 @@ from devtools.rehearsal.registry import tokens as registry_tokens
 from devtools.rehearsal.registry.front import Front
 from devtools.rehearsal.server import Rehearsal
 from devtools.rehearsal.store import Store
+from devtools.rehearsal.wire import WireError
 from devtools.settings import ROOT, Settings, inherited
 
 DATABASE = "state.db"
@@ -79,7 +80,6 @@ class Assembly:
         authority.ensure(self._home)
         azure_cli.write_script(self._home, ROOT, flows.refresh_token(self._store))
         blobs = self._pool.submit(self._start_azurite)
-        registry = self._pool.submit(self._start_registry)
         modules = self._pool.submit(gateway.packages)
         found = runner.choose(self._settings, self._home, self._processes, self._registry_login)
         self._rehearsal = Rehearsal(
@@ -93,8 +93,8 @@ class Assembly:
             runner=found,
             proxy_port=self._port("proxy"),
             registry_port=self._port("registry", keep=True),
-            registry=registry,
-            tracking=self._pool.submit(self._start_mlflow),
+            registry=self._pool.submit(self._start_registry, found),
+            tracking=self._pool.submit(self._start_mlflow, found),
         )
         self._modules = modules.result()
         for module in self._modules:
@@ -155,24 +155,61 @@ class Assembly:
         blobs.ensure_container(CONTAINER)
         return blobs
 
-    def _start_registry(self) -> int:
+    def _start_registry(self, found: runner.Runner) -> int:
+        try:
+            program = programs.registry(inherited())
+        except KitError as error:
+            settings = programs.registry_settings(self._home, f":{programs.REGISTRY_PORT}")
+            command = ["registry", "serve", str(settings)]
+            return self._run_container(
+                "registry", programs.REGISTRY_IMAGE, command, programs.REGISTRY_PORT, found, error
+            )
         port = self._port("registry-upstream")
-        file = programs.registry_settings(self._home, port)
-        self._run("registry", [*programs.registry(inherited()), "serve", str(file)], port, inherited())
+        file = programs.registry_settings(self._home, f"127.0.0.1:{port}")
+        self._run("registry", [*program, "serve", str(file)], port, inherited())
         return port
 
-    def _start_mlflow(self) -> int:
+    def _start_mlflow(self, found: runner.Runner) -> int:
+        try:
+            program = programs.mlflow()
+        except KitError as error:
+            inside = programs.MLFLOW_PORT
+            command = ["mlflow", *programs.mlflow_arguments(self._home, "0.0.0.0", inside)]
+            return self._run_container("mlflow", programs.RUNTIME_IMAGE, command, inside, found, error)
         port = self._port("mlflow")
-        command = programs.mlflow(self._home, port)
-        if command is None:
-            raise KitError("no MLflow here")
+        command = [*program, *programs.mlflow_arguments(self._home, "127.0.0.1", port)]
         self._run("mlflow", command, port, programs.mlflow_environment(inherited()))
         return port
+
+    def _run_container(
+        self, name: str, image: str, command: list[str], port: int, found: runner.Runner, missing: KitError
+    ) -> int:
+        """Run what is missing on this machine in a container; raises `missing` where that cannot be done either."""
+        if found.kind != "docker":
+            raise missing
+        folder = self._home / name
+        try:
+            started = found.start(
+                name,
+                image=image,
+                command=command,
+                environment=programs.mlflow_environment({}),
+                mounts=[runner.Mount(folder, str(folder))],
+                port=port,
+            )
+        except WireError as error:
+            raise KitError(f"{missing}; nor does image {image} start: {error}") from error
+        log = self._home / f"{name}.log"
+        threading.Thread(target=_write, args=(started, log), name=name, daemon=True).start()
+        assert started.address
+        outside = int(started.address.rpartition(":")[2])
+        programs.await_answer(outside, started.is_alive, name, log)
+        return outside
 
     def _run(self, name: str, command: list[str], port: int, environment: dict[str, str]) -> None:
         log = self._home / f"{name}.log"
         process = self._processes.start(name, command, log=log, environment=environment, cwd=self._home)
-        programs.await_port(port, lambda: process.poll() is None, name, log)
+        programs.await_answer(port, lambda: process.poll() is None, name, log)
 
     def _port(self, name: str, keep: bool = False) -> int:
         """A port on loopback: the one of the last time if it is free; raises KitError if it must be that one."""
@@ -214,6 +251,14 @@ class Assembly:
     def _note_refused(self, target: str) -> None:
         found = self._store.get(REFUSED_HOSTS, target) or {"times": 0}
         self._store.put(REFUSED_HOSTS, target, {"times": found["times"] + 1})
+
+
+def _write(started: runner.Started, log: Path) -> None:
+    """Write down what a container says."""
+    with log.open("ab") as file:
+        for piece in started.output():
+            file.write(piece)
+            file.flush()
 
 
 def _attempt(work: Callable[[], None]) -> None:

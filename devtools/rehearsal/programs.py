@@ -1,7 +1,8 @@
 """What the emulator is made of that is not the kit's: Azurite, an image registry, an MLflow server.
 
 They are found on the PATH or in ~/.cache/phikit/programs, and fetched there once: Azurite from npm, the registry from
-the Debian archive. Where that cannot be had, the Docker engine's registry:3 stands in.
+the Debian archive. Where one cannot be had, a container of the Docker engine's does its work: registry:3, and the
+runtime image for MLflow.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from devtools.rehearsal import ACCOUNT, authority
 AZURITE = "azurite@3.37.0"
 REGISTRY_PACKAGE = "docker-registry"
 REGISTRY_IMAGE = "registry:3"
+RUNTIME_IMAGE = "phikit-runtime:cpu"
+#: Ports inside of containers.
+REGISTRY_PORT = 5000
+MLFLOW_PORT = 5000
 #: Seconds for one fetch, and for a program to answer on its port.
 FETCH = 300
 START = 60
@@ -89,34 +94,34 @@ def registry(environment: dict[str, str]) -> list[str]:
     return [str(program)]
 
 
-def registry_settings(home: Path, port: int) -> Path:
-    """The file of its settings: loopback alone, no sign-in (what stands before it asks for one)."""
+def registry_settings(home: Path, address: str) -> Path:
+    """The file of its settings: where it listens, no sign-in (what stands before it asks for one)."""
     folder = home / "registry"
     folder.mkdir(exist_ok=True)
     file = folder / "config.yml"
     file.write_text(
         f"version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\n"
         f"storage: {{filesystem: {{rootdirectory: {folder / 'images'}}}, delete: {{enabled: true}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}', relativeurls: true}}\n"
+        f"http: {{addr: '{address}', relativeurls: true}}\n"
     )
     return file
 
 
-def mlflow(home: Path, port: int) -> list[str] | None:
-    """The command of an MLflow server of this Python's; None where it has no MLflow."""
+def mlflow() -> list[str]:
+    """The command of this Python's MLflow; raises KitError where it has none (a client alone is no server)."""
     if importlib.util.find_spec("mlflow") is None or importlib.util.find_spec("sqlalchemy") is None:
-        return None
-    return [sys.executable, "-m", "mlflow", *mlflow_arguments(home, port)]
+        raise KitError("MLflow is not in this Python's environment (make setup-train)")
+    return [sys.executable, "-m", "mlflow"]
 
 
-def mlflow_arguments(home: Path, port: int) -> list[str]:
-    """A server over a file of its own, on loopback."""
+def mlflow_arguments(home: Path, host: str, port: int) -> list[str]:
+    """A server over a file of its own."""
     folder = home / "mlflow"
     folder.mkdir(exist_ok=True)
     options = {
         "--backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
         "--artifacts-destination": str(folder / "artifacts"),
-        "--host": "127.0.0.1",
+        "--host": host,
         "--port": str(port),
         "--workers": "1",
     }
@@ -144,17 +149,30 @@ def is_free(port: int) -> bool:
     return False
 
 
-def await_port(port: int, alive: Callable[[], bool], what: str, log: Path, seconds: float = START) -> None:
-    """Wait until something listens on a port; raises KitError when the program ended, or time did."""
+def await_answer(port: int, alive: Callable[[], bool], what: str, log: Path, seconds: float = START) -> None:
+    """Wait until a program answers on its port; raises KitError when it ended, or time did."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        if _answers(port):
             return
         if not alive():
             raise KitError(f"{what} ended at its start; what it said is in {log}")
         # (nothing tells that a port of another process was opened)
         time.sleep(0.02)
     raise KitError(f"{what} does not answer on port {port} after {seconds:.0f} s; what it said is in {log}")
+
+
+def _answers(port: int) -> bool:
+    """Whether somebody takes a connection and keeps it: the engine takes those for a container that does not listen."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.settimeout(0.05)
+            return connection.recv(1) != b""
+    except TimeoutError:
+        # it waits for a request
+        return True
+    except OSError:
+        return False
 
 
 def _fetch(folder: Path, steps: Callable[[], list[list[str]]], environment: dict[str, str]) -> None:

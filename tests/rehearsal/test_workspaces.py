@@ -129,6 +129,8 @@ def test_permissions(arm, rehearsal):
     assert "*" in {action for one in arm.get(path).json()["value"] for action in one["actions"]}
     rehearsal.refuse("role")
     assert [one["actions"] for one in arm.get(path).json()["value"]] == [["*/read"]]
+    rehearsal.refuse("role", on="computes/write")
+    assert all("*computes/write*" in one["notActions"] for one in arm.get(path).json()["value"])
 
 
 def test_role_assignments(arm):

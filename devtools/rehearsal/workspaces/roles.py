@@ -133,9 +133,15 @@ def definition(call: Call) -> Document:
 
 
 def permissions(call: Call) -> Document:
-    """What the caller may do here: everything, or what a reader may, while the role is taken away."""
-    names = ["Reader"] if call.rehearsal.refusals.is_on("role") else ["Contributor", "Storage Blob Data Contributor"]
-    return page([_permissions(name) for name in names])
+    """What the caller may do here: everything, less what `refuse role` takes away."""
+    refused = call.rehearsal.refusals.peek("role")
+    if refused is not None and not refused.get("on"):
+        return page([_permissions("Reader")])
+    allowed = [_permissions("Contributor"), _permissions("Storage Blob Data Contributor")]
+    if refused is not None:
+        for one in allowed:
+            one["notActions"] = [*one["notActions"], f"*{refused['on']}*"]
+    return page(allowed)
 
 
 def _permissions(role: str) -> dict[str, Any]:

@@ -4,10 +4,14 @@ import time
 import uuid
 
 import pytest
+from azure.ai.ml import MLClient
 from azure.ai.ml.entities import AmlCompute, IdentityConfiguration, ManagedIdentityConfiguration
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.identity import EnvironmentCredential
 
-from devtools.rehearsal import IDENTITY, WORKSPACE, resource_id
+from devtools.rehearsal import GROUP, IDENTITY, SUBSCRIPTION, WORKSPACE, resource_id, session
+from devtools.rehearsal.refusals import Refusals
+from devtools.rehearsal.store import Store
 from tests.rehearsal.raw import Arm
 
 BASE = resource_id("workspaces", WORKSPACE)
@@ -183,3 +187,30 @@ def test_other_kinds_of_compute(ml_client, name):
 def test_a_delete_says_what_it_deletes(ml_client, name):
     answer = Arm().call("DELETE", f"{BASE}/computes/{name}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequest")
+
+
+def test_clusters_survive_a_restart(tmp_path, monkeypatch):
+    session.ensure_up(tmp_path)
+    try:
+        for name, value in session.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        client = MLClient(EnvironmentCredential(), SUBSCRIPTION, GROUP, WORKSPACE)
+        client.compute.begin_create_or_update(cluster("kept")).result()
+        client.compute.begin_create_or_update(cluster("gone")).result()
+        store = Store(tmp_path / "state.db")
+        Refusals(store).switch_on("slow", seconds=600)
+        client.compute.begin_create_or_update(cluster("begun"))
+        client.compute.begin_delete("gone")
+        Refusals(store).switch_off()
+        store.close()
+        assert client.compute.get("gone").provisioning_state == "Deleting"
+        session.end(tmp_path)
+        session.ensure_up(tmp_path)
+        # what was under way has come to its end
+        monkeypatch.setenv("HTTPS_PROXY", session.environment(tmp_path)["HTTPS_PROXY"])
+        assert {one.name: one.provisioning_state for one in client.compute.list()} == {
+            "kept": "Succeeded",
+            "begun": "Succeeded",
+        }
+    finally:
+        session.end(tmp_path)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from devtools.rehearsal import MANAGEMENT_HOST, WORKSPACE_PATH, sizes
 from devtools.rehearsal.computes import cluster, nodes
+from devtools.rehearsal.endpoints import capacity
 from devtools.rehearsal.resources import now, sent_properties, system_data
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.wire import Answer, Call, Route, WireError, missing, page
@@ -119,10 +120,13 @@ def _check_quota(rehearsal: Rehearsal, document: Document, size: sizes.Size) -> 
     limit = sizes.TOTAL_LOW_PRIORITY if low else size.family.limit
     if rehearsal.refusals.take("quota") is not None:
         limit = 0
-    others = nodes.cores_in_use(rehearsal.store)
-    used = sum(
-        count for (family, is_low), count in others.items() if is_low == low and (low or family == size.family.name)
-    )
+    cores = nodes.cores_in_use(rehearsal.store)
+    if low:
+        # low-priority nodes of all families share one quota
+        used = sum(count for (_, is_low), count in cores.items() if is_low)
+    else:
+        # clusters and deployments share the family's
+        used = cores[size.family.name, False] + capacity.cores_in_use(rehearsal.store)[size.family.name]
     mine = size.cores * len(nodes.listing(rehearsal.store, document))
     cluster.check_quota(document, size, limit, max(0, used - mine))
 

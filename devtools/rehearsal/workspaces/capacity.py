@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from devtools.rehearsal import LOCATION, MANAGEMENT_HOST, SUBSCRIPTION, sizes
 from devtools.rehearsal.computes import nodes
+from devtools.rehearsal.endpoints import capacity
 from devtools.rehearsal.resources import PROVIDER
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.wire import Call, Route, WireError, page
@@ -38,6 +39,9 @@ def rows(rehearsal: Rehearsal) -> list[dict[str, Any]]:
     """One entry for each quota that there is."""
     refused = rehearsal.refusals.is_on("quota")
     cores = nodes.cores_in_use(rehearsal.store)
+    # clusters and deployments share the quota
+    for family, count in capacity.cores_in_use(rehearsal.store).items():
+        cores[family, False] += count
     dedicated = sum(count for (_, low), count in cores.items() if not low)
     low_priority = sum(count for (_, low), count in cores.items() if low)
     answer = [

@@ -98,8 +98,15 @@ class Assembly:
         )
         self._modules = modules.result()
         for module in self._modules:
-            if resume := getattr(module, "resume", None):
-                resume(self._rehearsal)
+            try:
+                if resume := getattr(module, "resume", None):
+                    resume(self._rehearsal)
+            except Exception as error:
+                traceback.print_exc()
+                raise KitError(
+                    f"what {module.__name__.split('.')[-2]} left in {self._home} cannot be taken up ({error!r}): "
+                    "phikit rehearsal reset"
+                ) from error
 
     async def open(self) -> None:
         """Answer."""

@@ -108,9 +108,10 @@ def main() -> int:
     except KitError as error:
         _say(f"error: {error}")
         return error.code
-    except OSError as error:
+    except Exception as error:
+        # whoever waits is told in a line, the log has the rest
         traceback.print_exc()
-        _say(f"error: {home}: {error}")
+        _say(f"error: {home}: {type(error).__name__}: {error}")
         return KitError.code
     return 0
 

@@ -134,6 +134,44 @@ class Settings:
     """That of the scoring server with the untuned model."""
     azure_chat_port: str | None = variable("PHIKIT_AZURE_CHAT_PORT")
     """That of the chat page in front of the managed endpoint."""
+    azure_subscription: str | None = variable("AZURE_SUBSCRIPTION_ID")
+    """The Azure subscription; with the two following, which workspace. devtools/azure reads this and all of them."""
+    azure_group: str | None = variable("AZURE_RESOURCE_GROUP")
+    """The workspace's resource group."""
+    azure_workspace: str | None = variable("AZURE_WORKSPACE")
+    """The Azure Machine Learning workspace."""
+    azure_tenant: str | None = variable("AZURE_TENANT_ID")
+    """Tenant to sign in to; unset: the account's own."""
+    azure_client: str | None = variable("AZURE_CLIENT_ID")
+    """Application or managed identity to sign in as."""
+    azure_client_secret: str | None = variable("AZURE_CLIENT_SECRET", secret=True)
+    """The application's secret."""
+    azure_token_file: str | None = variable("AZURE_FEDERATED_TOKEN_FILE")
+    """File with the token of a workload identity."""
+    azure_sign_in: str | None = variable("PHIKIT_AZURE_SIGN_IN")
+    """auto, cli, device, environment, workload or managed."""
+    azure_cluster: str | None = variable("PHIKIT_AZURE_CLUSTER")
+    """Name of the cluster; unset: one for each profile."""
+    azure_size: str | None = variable("PHIKIT_AZURE_SIZE")
+    """VM size of its nodes."""
+    azure_nodes: str | None = variable("PHIKIT_AZURE_NODES")
+    """Nodes that it has at most."""
+    azure_priority: str | None = variable("PHIKIT_AZURE_PRIORITY")
+    """dedicated or low."""
+    azure_idle: str | None = variable("PHIKIT_AZURE_IDLE")
+    """Seconds after which an idle node goes."""
+    azure_hours: str | None = variable("PHIKIT_AZURE_HOURS")
+    """Hours that a job may take."""
+    azure_image: str | None = variable("PHIKIT_AZURE_IMAGE")
+    """auto, push or build."""
+    azure_identity: str | None = variable("PHIKIT_AZURE_IDENTITY")
+    """Resource id of the user-assigned identity of the endpoint."""
+    azure_endpoint: str | None = variable("PHIKIT_AZURE_ENDPOINT")
+    """Name of the endpoint."""
+    azure_instance: str | None = variable("PHIKIT_AZURE_INSTANCE")
+    """VM size of its deployments."""
+    azure_model: str | None = variable("PHIKIT_AZURE_MODEL")
+    """Name that models are registered under."""
     rehearsal_home: str | None = variable("PHIKIT_REHEARSAL_HOME")
     """Folder of the rehearsal's state; unset: .rehearsal."""
     rehearsal_runner: str | None = variable("PHIKIT_REHEARSAL_RUNNER")

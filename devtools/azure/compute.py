@@ -1,0 +1,159 @@
+"""The cluster that jobs run on: no nodes at rest, found or made, in one of two profiles.
+
+profile = profile_of(settings, gpu=True)
+examine(workspace, profile)          # size, quota, price; nothing is made
+ensure(workspace, profile)
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devtools.azure import prices, quota
+from devtools.azure.refusals import is_missing, told
+from devtools.azure.tags import ours
+from devtools.azure.workspace import Workspace
+from devtools.errors import BadInput, nearest
+from devtools.settings import Settings
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import AmlCompute
+
+#: The tutorial's own clusters and sizes (T15): name, size.
+CPU = ("cpu-e16s-v3", "Standard_E16s_v3")
+GPU = ("gpu-nc24s-a100-v4", "Standard_NC24ads_A100_v4")
+#: 2 to 32 characters, as the service has it for clusters.
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,30}[A-Za-z0-9]")
+PRIORITIES = {"dedicated": "dedicated", "low": "low_priority"}
+IDLE, NODES, HOURS = 120, 1, 24
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a cluster is to be."""
+
+    name: str
+    size: str
+    nodes: int
+    low: bool
+    idle: int
+    """Seconds after which an idle node goes."""
+    hours: int
+    """Hours that a job may take."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a cluster is, or will be, and what its nodes cost."""
+
+    cluster: AmlCompute | None
+    """None: it is not there yet."""
+    size: str
+    low: bool
+    hourly: float | None
+    """US dollars an hour for one node while a job runs."""
+
+
+def profile_of(settings: Settings, gpu: bool) -> Profile:
+    """The cluster that the settings ask for; raises BadInput with every finding."""
+    name, size = GPU if gpu else CPU
+    findings: list[str] = []
+
+    def number(variable: str, text: str | None, default: int) -> int:
+        if text and not (text.isdecimal() and int(text) > 0):
+            findings.append(f"{variable}={text}: must be a whole number of 1 or more")
+            return default
+        return int(text) if text else default
+
+    name = settings.azure_cluster or name
+    if not NAME.fullmatch(name):
+        findings.append(
+            f"PHIKIT_AZURE_CLUSTER={name[:40]}: must be 2 to 32 letters, digits and '-', and begin with a letter"
+        )
+    priority = settings.azure_priority or "dedicated"
+    if priority not in PRIORITIES:
+        findings.append(f"PHIKIT_AZURE_PRIORITY={priority}: {nearest(priority, PRIORITIES)}")
+    profile = Profile(
+        name=name,
+        size=settings.azure_size or size,
+        nodes=number("PHIKIT_AZURE_NODES", settings.azure_nodes, NODES),
+        low=priority == "low",
+        idle=number("PHIKIT_AZURE_IDLE", settings.azure_idle, IDLE),
+        hours=number("PHIKIT_AZURE_HOURS", settings.azure_hours, HOURS),
+    )
+    if findings:
+        raise BadInput(findings)
+    return profile
+
+
+def find(workspace: Workspace, name: str) -> AmlCompute | None:
+    """The cluster of that name; None where there is none."""
+    from azure.core.exceptions import AzureError
+
+    with told(f"cluster {name}"):
+        try:
+            return workspace.client.compute.get(name)
+        except AzureError as error:
+            if not is_missing(error):
+                raise
+    return None
+
+
+def examine(workspace: Workspace, profile: Profile) -> Offer:
+    """Look before anything is made or spent.
+
+    Raises:
+        BadInput: the region has no such size, or the name is that of something else.
+        KitError: the quota does not allow a node.
+    """
+    cluster = find(workspace, profile.name)
+    name, low = profile.size, profile.low
+    if cluster is not None:
+        if cluster.type != "amlcompute":
+            raise BadInput(f"PHIKIT_AZURE_CLUSTER={profile.name}: is a {cluster.type}, no cluster; name another one")
+        name, low = cluster.size, cluster.tier == "low_priority"
+        if (name.lower(), low) != (profile.size.lower(), profile.low):
+            _say(
+                f"cluster {profile.name}: is there with {name}{' at low priority' if low else ''}, and is taken as it is"
+            )
+    size = quota.find(workspace, name)
+    if cluster is None or not (cluster.min_instances or 0):
+        # nodes that are there already are in the quota's count
+        quota.check(workspace, size, 1, low=low)
+    return Offer(cluster, size.name, low, prices.hourly(size.name, workspace.location, low))
+
+
+def ensure(workspace: Workspace, profile: Profile) -> str:
+    """Have the cluster, and say its name: at once when it is there, else after a minute or so.
+
+    Raises KitError when the service refuses it; what was half made is taken away again.
+    """
+    from azure.ai.ml.entities import AmlCompute
+
+    cluster = find(workspace, profile.name)
+    state = (cluster.provisioning_state or "").lower() if cluster else ""
+    if state == "succeeded":
+        return profile.name
+    wanted = AmlCompute(
+        name=profile.name,
+        size=profile.size,
+        min_instances=0,
+        max_instances=profile.nodes,
+        tier=PRIORITIES["low" if profile.low else "dedicated"],
+        idle_time_before_scale_down=profile.idle,
+        tags=ours(),
+    )
+    with told(f"cluster {profile.name}"):
+        if state == "failed":
+            workspace.client.compute.begin_delete(profile.name).result()
+        if cluster is None or state == "failed":
+            _say(f"cluster {profile.name}: making it ({profile.size}, 0 to {profile.nodes} nodes)")
+        workspace.client.compute.begin_create_or_update(wanted).result()
+    return profile.name
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

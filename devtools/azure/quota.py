@@ -1,0 +1,93 @@
+"""VM sizes and what the subscription may still use of them: known before anything is asked for.
+
+size = find(workspace, "Standard_NC24ads_A100_v4")
+check(workspace, size, nodes=2)
+
+Azure Machine Learning has quotas of its own, for clusters and endpoints together (learn.microsoft.com: "Manage and increase
+quotas and limits for resources with Azure Machine Learning").
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from devtools.azure.refusals import QUOTA, told
+from devtools.azure.workspace import API_VERSION, Workspace
+from devtools.errors import BadInput, KitError, nearest
+
+#: What an endpoint's instances need beyond their own cores: Azure keeps a fifth for updates.
+RESERVE = 1.2
+#: The low-priority quota is one for all families.
+LOW_PRIORITY = "TotalLowPriorityCores"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A VM size of the workspace's region."""
+
+    name: str
+    family: str
+    cores: int
+    memory: float
+    """GiB."""
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """A quota: cores in use and at most."""
+
+    label: str
+    used: int
+    limit: int
+
+    @property
+    def free(self) -> int:
+        """Cores that are left."""
+        return max(0, self.limit - self.used)
+
+
+def find(workspace: Workspace, name: str, setting: str = "PHIKIT_AZURE_SIZE") -> Size:
+    """The size of that name; raises BadInput when the region has none."""
+    with told(f"VM sizes of {workspace.location}"):
+        found = workspace.arm("GET", _location(workspace, "vmSizes"), API_VERSION)
+    sizes = {
+        one["name"].lower(): Size(one["name"], one["family"], one["vCPUs"], one["memoryGB"], one.get("gpus") or 0)
+        for one in found.get("value") or found.get("amlCompute") or ()
+    }
+    if name.lower() not in sizes:
+        names = {size.name for size in sizes.values()}
+        raise BadInput(f"{setting}={name}: {workspace.location} has no such size; {nearest(name, names)}")
+    return sizes[name.lower()]
+
+
+def room(workspace: Workspace, size: Size, low: bool = False) -> Room | None:
+    """What is left of the quota that a size counts against; None where the service does not say."""
+    with told(f"quota of {workspace.location}"):
+        found = workspace.arm("GET", _location(workspace, "usages"), API_VERSION)
+    wanted = LOW_PRIORITY if low else size.family
+    for one in found.get("value", ()):
+        if one["name"]["value"].lower() == wanted.lower():
+            return Room(one["name"].get("localizedValue") or wanted, one["currentValue"], one["limit"])
+    return None
+
+
+def needed(size: Size, count: int, endpoint: bool = False) -> int:
+    """Cores that so many machines count for."""
+    return math.ceil(size.cores * count * (RESERVE if endpoint else 1))
+
+
+def check(workspace: Workspace, size: Size, count: int, *, low: bool = False, endpoint: bool = False) -> None:
+    """Return when the quota allows so many machines; raises KitError with family, limit and need when it does not."""
+    found, cores = room(workspace, size, low), needed(size, count, endpoint)
+    if found and found.free < cores:
+        raise KitError(
+            f"quota: {size.name} needs {cores} cores, and of {found.label} {found.free} of {found.limit} are left in "
+            f"{workspace.location}; {QUOTA}"
+        )
+
+
+def _location(workspace: Workspace, what: str) -> str:
+    provider = "/providers/Microsoft.MachineLearningServices/locations"
+    return f"/subscriptions/{workspace.subscription}{provider}/{workspace.location}/{what}"

@@ -1,0 +1,136 @@
+"""What Azure refuses, as one line with its fix; what goes through no retry any more is said here, and nowhere a traceback.
+
+with told("cluster cpu-e16s-v3"):
+    client.compute.begin_create_or_update(...).result()
+
+The codes are Azure Resource Manager's and the machine learning service's own (learn.microsoft.com: "Troubleshoot common
+Azure deployment errors", "Troubleshoot online endpoint deployment").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from devtools.errors import BadInput, KitError
+
+#: Characters of the service's own words.
+SHOWN = 300
+TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
+QUOTA = "ask for more in the portal (Azure Machine Learning, Quota), take a smaller size, or another region"
+#: What is looked for in the code and the message, in this order, and what mends it.
+FIXES = (
+    (r"SubscriptionNotFound", "check AZURE_SUBSCRIPTION_ID: az account list --output table"),
+    (r"ResourceGroupNotFound", "check AZURE_RESOURCE_GROUP: az group list --output table"),
+    (r"workspaces/[^/]+' under resource group .* was not found|WorkspaceNotFound", "check AZURE_WORKSPACE"),
+    (r"ExpiredAuthenticationToken|InvalidAuthenticationToken\b|token (is|has) expired", "sign in again: az login"),
+    (r"InvalidAuthenticationTokenTenant", "set AZURE_TENANT_ID to the subscription's tenant, or: az login --tenant TENANT"),
+    (r"RequestDisallowedByPolicy", "a policy of the subscription forbids it; ask who owns the subscription"),
+    (r"ClusterCoreQuotaReached|OutOfQuota|QuotaExceeded|not enough quota|InsufficientQuota|quota", QUOTA),
+    (r"SkuNotAvailable|InvalidVmSize|not (supported|available|offered) in .*(region|location)|VMSizeNotSupported",
+     "name another size, or a workspace in a region that has it"),
+    (r"NameNotAvailable|already (taken|in use|exists in (the|this) region)|NameTaken",
+     "choose another name: PHIKIT_AZURE_ENDPOINT"),
+    (r"AcrPull|pull.*(denied|unauthorized|forbidden)", "give the identity the role AcrPull on the workspace's registry"),
+    (r"ImagePull|image .*(not found|cannot be pulled|could not be pulled)|ImageBuildFailure",
+     "check that the image is in the registry: phikit azure image"),
+    (r"AuthorizationPermissionMismatch|AuthorizationFailure|StorageWriteDenied",
+     "give yourself the role Storage Blob Data Contributor on the workspace's storage account"),
+    (r"TooManyRequests", "wait a minute and give the same command again"),
+    (r"ServiceUnavailable|InternalServerError|ServerBusy|GatewayTimeout", "give the same command again; it goes on"),
+)  # fmt: skip
+
+
+@contextmanager
+def told(doing: str) -> Iterator[None]:
+    """Say what goes wrong inside as one line that begins with what was being done.
+
+    Raises:
+        BadInput: the settings or the request are wrong.
+        KitError: the service refuses, or cannot be reached.
+    """
+    from azure.ai.ml.exceptions import MlException
+    from azure.core.exceptions import AzureError
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except KitError:
+        raise
+    except (AzureError, MlException, RequestException) as error:
+        raise explained(error, doing) from error
+
+
+def explained(error: Exception, doing: str) -> KitError:
+    """The one line for an error of Azure's libraries."""
+    from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseError
+    from requests.exceptions import RequestException
+
+    if isinstance(error, ServiceRequestError | ServiceResponseError | RequestException):
+        return KitError(f"{doing}: Azure cannot be reached ({_line(error)}); give the same command again; it goes on")
+    code, message = code_of(error), _line(error)
+    if code and message.startswith(f"({code})"):
+        message = message.removeprefix(f"({code})").strip()
+    said = message if not code or code in message else f"{message} ({code})"
+    if code == "AuthorizationFailed":
+        return KitError(f"{doing}: {_role(message)}")
+    fix = next((fix for pattern, fix in FIXES if re.search(pattern, f"{code} {message}", re.IGNORECASE)), None)
+    status = getattr(error, "status_code", None)
+    if fix is None and status == 401:
+        fix = "sign in again: az login"
+    elif fix is None and status is None and not isinstance(error, HttpResponseError):
+        # the SDK itself finds fault with what it was given
+        return BadInput(f"{doing}: {said}")
+    request = getattr(getattr(error, "response", None), "headers", {}).get("x-ms-request-id")
+    end = fix or (f"request {request}" if request else "phikit azure check says what is missing")
+    wrong = code in ("SubscriptionNotFound", "ResourceGroupNotFound") or ("workspaces/" in message and status == 404)
+    return (BadInput if wrong else KitError)(f"{doing}: {said}; {end}")
+
+
+def code_of(error: Exception) -> str:
+    """The service's code for what it refused, as deep as it says one; empty where there is none."""
+    found: Any = getattr(error, "error", None)
+    code = ""
+    while found is not None:
+        code = getattr(found, "code", None) or code
+        found = getattr(found, "innererror", None) if not isinstance(found, dict) else None
+        if isinstance(found, dict):
+            code = found.get("code", code)
+            break
+    if not code and (match := re.match(r"\((\w+)\)", str(error))):
+        code = match[1]
+    return code
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether the service says that there is no such thing."""
+    from azure.core.exceptions import ResourceNotFoundError
+
+    return isinstance(error, ResourceNotFoundError) or getattr(error, "status_code", None) == 404
+
+
+def _role(message: str) -> str:
+    """A missing role: who may not do what where, and the command that mends it."""
+    action = re.search(r"action '([^']+)'", message)
+    scope = re.search(r"scope '([^']+)'", message)
+    who = re.search(r"object id '([^']+)'", message)
+    if not (action and scope):
+        return f"{message}; ask for a role that allows it"
+    at = re.match(r"(/subscriptions/[^/]+/resourceGroups/[^/]+(?:/providers/[^/]+/[^/]+/[^/]+)?)", scope[1])
+    role = "AcrPush" if "ContainerRegistry" in action[1] else "AzureML Data Scientist"
+    if "computes" in action[1]:
+        role = "AzureML Compute Operator"
+    return (
+        f"you may not do {action[1]}; have somebody give you the role: az role assignment create --role '{role}' "
+        f"--assignee {who[1] if who else 'YOU'} --scope {at[1] if at else scope[1]}"
+    )
+
+
+def _line(error: Exception) -> str:
+    """The error's own words on one line, without colours, codes repeated or addresses of help pages."""
+    text = getattr(error, "message", None) or str(error)
+    text = TERMINAL.sub("", str(text))
+    text = re.split(r"\n(?:Code|Target|Exception Details|Additional Information):", text)[0]
+    return " ".join(text.split())[:SHOWN].rstrip(" .:")

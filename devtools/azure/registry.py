@@ -1,0 +1,153 @@
+"""The workspace's container registry: signed in to, asked for a digest, and pushed to through the Docker engine.
+
+registry = of(workspace)
+registry.digest("phikit-runtime", "cpu-1a2b3c")       # None: not there
+registry.push(engine, "phikit-runtime:cpu", "phikit-runtime", "cpu-1a2b3c")
+
+One token of Entra's is exchanged for one of the registry's (github.com/Azure/acr: docs/AAD-OAuth.md).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devtools.azure.refusals import told
+from devtools.azure.sign_in import SCOPE
+from devtools.azure.workspace import Workspace
+from devtools.errors import KitError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+API_VERSION = "2023-07-01"
+#: The user of everybody who comes with a token.
+TOKEN_USER = "00000000-0000-0000-0000-000000000000"
+MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+TIMEOUT = 60
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry, and what it knows us by."""
+
+    server: str
+    """Its address, such as `name.azurecr.io`."""
+    refresh_token: str
+
+    def digest(self, repository: str, tag: str) -> str | None:
+        """The digest of an image; None when it is not there."""
+        import requests
+
+        with told(f"registry {self.server}"):
+            form = {
+                "grant_type": "refresh_token",
+                "service": self.server,
+                "scope": f"repository:{repository}:pull",
+                "refresh_token": self.refresh_token,
+            }
+            answer = requests.post(f"https://{self.server}/oauth2/token", data=form, timeout=TIMEOUT)
+            answer.raise_for_status()
+            headers = {"Authorization": f"Bearer {answer.json()['access_token']}", "Accept": ", ".join(MANIFESTS)}
+            address = f"https://{self.server}/v2/{repository}/manifests/{tag}"
+            found = requests.head(address, headers=headers, timeout=TIMEOUT)
+            if found.status_code == requests.codes.not_found:
+                return None
+            found.raise_for_status()
+            return found.headers["Docker-Content-Digest"]
+
+    def push(self, engine: DockerClient, image: str, repository: str, tag: str) -> str:
+        """Push an image of the engine's and return its digest: minutes the first time, what changed later.
+
+        Raises KitError when the registry refuses it.
+        """
+        from docker.errors import APIError
+
+        name = f"{self.server}/{repository}"
+        engine.images.get(image).tag(name, tag)
+        try:
+            login = {"username": TOKEN_USER, "password": self.refresh_token}
+            with _Progress(f"pushing {image} to {self.server}") as progress:
+                for event in engine.api.push(name, tag, auth_config=login, stream=True, decode=True):
+                    if "error" in event:
+                        raise KitError(f"image {image}: {self.server} refuses it ({_line(event['error'])}); {PUSH_FIX}")
+                    progress.note(event)
+        except APIError as error:
+            raise KitError(
+                f"image {image}: cannot be pushed ({_line(error.explanation or error)}); {PUSH_FIX}"
+            ) from error
+        finally:
+            # the name was for the push alone
+            engine.images.remove(f"{name}:{tag}", noprune=True)
+        digest = self.digest(repository, tag)
+        if digest is None:
+            raise KitError(f"image {image}: {self.server} took it, and does not have it; give the same command again")
+        return digest
+
+
+PUSH_FIX = "you need the role AcrPush there; or PHIKIT_AZURE_IMAGE=build has Azure build it"
+
+
+def of(workspace: Workspace) -> Registry:
+    """Sign in to the workspace's registry; raises KitError when it has none, or lets nobody in."""
+    import requests
+
+    registry = workspace.linked("containerRegistry")
+    if not registry:
+        raise KitError(
+            f"workspace {workspace.name}: has no container registry yet; PHIKIT_AZURE_IMAGE=build makes Azure add one"
+        )
+    with told(f"registry {registry.rpartition('/')[2]}"):
+        server = workspace.arm("GET", registry, API_VERSION)["properties"]["loginServer"]
+        form = {
+            "grant_type": "access_token",
+            "service": server,
+            "tenant": workspace.identity.tenant,
+            "access_token": workspace.credential.get_token(SCOPE).token,
+        }
+        answer = requests.post(f"https://{server}/oauth2/exchange", data=form, timeout=TIMEOUT)
+        if answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
+            raise KitError(f"registry {server}: does not let you in ({answer.status_code}); {PUSH_FIX}")
+        answer.raise_for_status()
+    return Registry(server, answer.json()["refresh_token"])
+
+
+class _Progress:
+    """Bytes of all layers together; without a terminal, a line at the beginning."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._layers: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> _Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._bar.add_task(self._title, total=None)
+        self._bar.start()
+        if not console.is_terminal:
+            print(f"{self._title} (minutes, the first time)", file=sys.stderr, flush=True)
+        return self
+
+    def note(self, event: dict) -> None:
+        """Take in what the engine says of one layer."""
+        detail = event.get("progressDetail") or {}
+        if event.get("id") and detail.get("total"):
+            self._layers[event["id"]] = (min(detail["current"], detail["total"]), detail["total"])
+            done, total = (sum(layer[index] for layer in self._layers.values()) for index in (0, 1))
+            self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())[:200]

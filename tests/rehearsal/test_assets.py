@@ -8,6 +8,7 @@ from azure.ai.ml import MLClient
 from azure.ai.ml.entities import BuildContext, Data, Environment, Model
 from azure.ai.ml.entities._assets import Code
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.storage.blob import ContainerClient
 
 from devtools.rehearsal import API_HOST, BLOB_HOST, WORKSPACE, resource_id
 from tests.rehearsal.raw import Arm
@@ -250,6 +251,39 @@ def test_a_model_of_a_job_that_is_not_there(ml_client):
         )
 
 
+@pytest.fixture
+def job(ml_client, rehearsal, mlflow_folder) -> str:
+    """A job that has ended with a model, as the store keeps it, and the model where such a job leaves it."""
+    name = fresh("job")
+    store = ml_client.datastores.get("workspaceblobstore", include_secrets=True)
+    address = f"https://{BLOB_HOST}/{store.container_name}?{store.credentials.sas_token}"
+    with ContainerClient.from_container_url(address) as container:
+        for file in (file for file in mlflow_folder.rglob("*") if file.is_file()):
+            container.upload_blob(f"azureml/{name}/model/{file.relative_to(mlflow_folder)}", file.read_bytes())
+    outputs = {"model": {"jobOutputType": "mlflow_model", "mode": "ReadWriteMount", "uri": None}}
+    rehearsal.store.put("jobs", name, {"name": name, "properties": {"status": "Completed", "outputs": outputs}})
+    yield name
+    rehearsal.store.delete("jobs", name)
+
+
+@pytest.mark.parametrize("path", ["azureml://jobs/{}/outputs/model", "azureml://jobs/{}/outputs/model/paths/"])
+def test_model_from_a_job(ml_client, job, tmp_path, path):
+    name = fresh("model")
+    made = ml_client.models.create_or_update(Model(name=name, path=path.format(job), type="mlflow_model"))
+    assert made.path.endswith(f"/workspaces/{WORKSPACE}/datastores/workspaceblobstore/paths/azureml/{job}/model/")
+    assert made.job_name == job
+    assert set(made.flavors) == {"python_function", "transformers"}
+    ml_client.models.download(name, made.version, download_path=str(tmp_path / "back"))
+    assert (tmp_path / "back" / name / "model" / "MLmodel").read_text() == MLMODEL
+
+
+def test_an_output_that_the_job_has_not(ml_client, job):
+    with pytest.raises(ResourceNotFoundError, match=f"The job {job} has no output weights; it has: model"):
+        ml_client.models.create_or_update(
+            Model(name=fresh("model"), path=f"azureml://jobs/{job}/outputs/weights", type="mlflow_model")
+        )
+
+
 def test_a_model_keeps_its_path(ml_client, mlflow_folder):
     name = fresh("model")
     ml_client.models.create_or_update(Model(name=name, version="1", path=str(mlflow_folder), type="mlflow_model"))
@@ -287,3 +321,13 @@ def test_storage_that_refuses_to_write(ml_client, rehearsal, table):
     assert (
         ml_client.data.create_or_update(Data(name=name, version="1", path=str(table), type="uri_file")).version == "1"
     )
+
+
+def test_code_where_storage_refuses_to_write(ml_client, rehearsal, tmp_path):
+    (tmp_path / "main.py").write_text(f"print('{uuid.uuid4()}')\n")
+    codes = ml_client._operation_container.all_operations["codes"]
+    code = {"version": "1", "path": str(tmp_path)}
+    rehearsal.refuse("storage-write", times=1)
+    with pytest.raises(HttpResponseError, match="AuthorizationPermissionMismatch"):
+        codes.create_or_update(Code(name=str(uuid.uuid4()), **code))
+    assert codes.create_or_update(Code(name=str(uuid.uuid4()), **code)).path

@@ -116,9 +116,7 @@ def examine(workspace: Workspace, profile: Profile) -> Offer:
             raise BadInput(f"PHIKIT_AZURE_CLUSTER={profile.name}: is a {cluster.type}, no cluster; name another one")
         name, low = cluster.size, cluster.tier == "low_priority"
         if (name.lower(), low) != (profile.size.lower(), profile.low):
-            _say(
-                f"cluster {profile.name}: is there with {name}{' at low priority' if low else ''}, and is taken as it is"
-            )
+            _say(f"cluster {profile.name}: is there, taken as it is: {name}{' at low priority' if low else ''}")
     size = quota.find(workspace, name)
     if cluster is None or not (cluster.min_instances or 0):
         # nodes that are there already are in the quota's count

@@ -3,8 +3,8 @@
 size = find(workspace, "Standard_NC24ads_A100_v4")
 check(workspace, size, nodes=2)
 
-Azure Machine Learning has quotas of its own, for clusters and endpoints together (learn.microsoft.com: "Manage and increase
-quotas and limits for resources with Azure Machine Learning").
+Azure Machine Learning has quotas of its own, for clusters and endpoints together (learn.microsoft.com: "Manage and
+increase quotas and limits for resources with Azure Machine Learning").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Azure refuses, as one line with its fix; what goes through no retry any more is said here, and nowhere a traceback.
+"""What Azure refuses, as one line with its fix, never a traceback.
 
 with told("cluster cpu-e16s-v3"):
     client.compute.begin_create_or_update(...).result()
@@ -26,14 +26,14 @@ FIXES = (
     (r"ResourceGroupNotFound", "check AZURE_RESOURCE_GROUP: az group list --output table"),
     (r"workspaces/[^/]+' under resource group .* was not found|WorkspaceNotFound", "check AZURE_WORKSPACE"),
     (r"ExpiredAuthenticationToken|InvalidAuthenticationToken\b|token (is|has) expired", "sign in again: az login"),
-    (r"InvalidAuthenticationTokenTenant", "set AZURE_TENANT_ID to the subscription's tenant, or: az login --tenant TENANT"),
+    (r"InvalidAuthenticationTokenTenant", "set AZURE_TENANT_ID to its tenant, or: az login --tenant TENANT"),
     (r"RequestDisallowedByPolicy", "a policy of the subscription forbids it; ask who owns the subscription"),
     (r"ClusterCoreQuotaReached|OutOfQuota|QuotaExceeded|not enough quota|InsufficientQuota|quota", QUOTA),
     (r"SkuNotAvailable|InvalidVmSize|not (supported|available|offered) in .*(region|location)|VMSizeNotSupported",
      "name another size, or a workspace in a region that has it"),
     (r"NameNotAvailable|already (taken|in use|exists in (the|this) region)|NameTaken",
      "choose another name: PHIKIT_AZURE_ENDPOINT"),
-    (r"AcrPull|pull.*(denied|unauthorized|forbidden)", "give the identity the role AcrPull on the workspace's registry"),
+    (r"AcrPull|pull.*(denied|unauthorized|forbidden)", "give the identity the role AcrPull on the registry"),
     (r"ImagePull|image .*(not found|cannot be pulled|could not be pulled)|ImageBuildFailure",
      "check that the image is in the registry: phikit azure image"),
     (r"AuthorizationPermissionMismatch|AuthorizationFailure|StorageWriteDenied",

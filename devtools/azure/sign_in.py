@@ -3,8 +3,8 @@
 PHIKIT_AZURE_SIGN_IN=auto|cli|device|environment|workload|managed
 
 auto tries, in this order, what can work here: the Azure CLI; a device code, if a person is at the terminal; an
-application's secret; a workload identity's token file; a managed identity, if this machine is one of Azure's. No token is
-ever written to a file by the kit.
+application's secret; a workload identity's token file; a managed identity, if this machine is one of Azure's. The kit
+writes no token to a file.
 """
 
 from __future__ import annotations

@@ -137,12 +137,10 @@ def _signed_in(home: Path, tenant: str) -> str:
     print(flow["message"], file=sys.stderr)
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": CLIENT}
     form["device_code"] = flow["device_code"]
-    while True:
+    while "error" in (answer := _post(home, tenant, "token", form, pending=True)):
         # the service says how often it may be asked
         time.sleep(flow["interval"])
-        answer = _post(home, tenant, "token", form, pending=True)
-        if answer.get("error") != "authorization_pending":
-            return answer["refresh_token"]
+    return answer["refresh_token"]
 
 
 def _post(home: Path, tenant: str, what: str, form: dict[str, str], *, pending: bool = False) -> dict[str, Any]:

@@ -30,6 +30,8 @@ ALL = "racwdlt"
 #: Bytes of one piece of a large blob, and seconds for one call.
 PIECE = 32 * 1024 * 1024
 TIMEOUT = 120
+#: Blobs of one answer to a list.
+PAGE = 5000
 
 
 class Blobs:
@@ -133,6 +135,7 @@ class Blobs:
         marker = ""
         while True:
             query = {"restype": "container", "comp": "list", "prefix": prefix, "marker": marker}
+            query["maxresults"] = str(PAGE)
             page = ElementTree.fromstring(self._call("GET", container, query=query, accept=(200,)).content)
             for blob in page.iter("Blob"):
                 size, md5 = (blob.findtext(f"Properties/{name}") or "" for name in ("Content-Length", "Content-MD5"))

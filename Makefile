@@ -30,10 +30,13 @@ QUIET_PF := PF_HOME_DIRECTORY=$(call quoted,$(abspath $(VENV)-flow/home)) PF_TRA
 WITH_ENV := $(if $(wildcard .env),$(VENV)/bin/dotenv --file .env run --no-override --)
 PF := $(QUIET_PF) $(WITH_ENV) $(VENV)-flow/bin/pf
 
+# the kit's commands for Azure, the same ones rehearsed
+AZURE := $(if $(REHEARSE),$(PHIKIT) rehearsal run --) $(PHIKIT) azure
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-train setup-test local-train data runs mlflow serve export up down logs flow-test flow-serve evaluate chat setup-flow setup-chat setup-agent image image-gpu stand-in-base doctor test bench lint format lock clean python
+.PHONY: help setup setup-train setup-test setup-azure local-train data runs mlflow serve export up down logs flow-test flow-serve evaluate chat setup-flow setup-chat setup-agent azure-rehearse azure-check azure-image azure-train azure-list azure-status azure-logs azure-cancel azure-register image image-gpu stand-in-base doctor test bench lint format lock clean python
 
 help:
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -104,6 +107,36 @@ evaluate: setup setup-flow ## ask the held-out questions through the flow, compa
 chat: setup setup-chat ## the chat page in front of `make flow-serve`, until Ctrl-C; http://127.0.0.1:7860
 	@$(WITH_ENV) $(VENV)-chat/bin/python -m flows.page
 
+##@ On Azure (REHEARSE=1: the same, without an account, against an emulator on this machine)
+azure-rehearse: setup-azure ## the whole way, rehearsed: train, deploy, ask, update under load, roll back, take down
+	@$(VENV)/bin/python -m devtools.rehearsal.tour
+
+azure-check: setup-azure ## who you are, which workspace, what is missing, what it costs an hour
+	@$(AZURE) check
+
+azure-image: setup-azure ## have the runtime image in the workspace; GPU=1
+	@$(AZURE) image $(if $(GPU),--gpu)
+
+azure-train: setup-azure ## data to report, on a cluster; RECIPE= DATA= MODEL= SET="key=value ..." NAME= ON_BAD=fail|drop GPU=1 YES=1
+	@$(AZURE) train --recipe $(call quoted,$(RECIPE)) $(call option,--data,$(DATA)) $(call option,--model,$(MODEL)) \
+	  $(call option,--name,$(NAME)) $(call option,--on-bad,$(ON_BAD)) $(if $(GPU),--gpu) $(if $(YES),--yes) \
+	  $(foreach pair,$(SET),--set $(call quoted,$(pair)))
+
+azure-list: setup-azure ## the kit's jobs
+	@$(AZURE) list
+
+azure-status: setup-azure ## how a job stands; JOB=
+	@$(AZURE) status $(if $(strip $(JOB)),$(call quoted,$(JOB)))
+
+azure-logs: setup-azure ## what a job says; JOB= FOLLOW=1
+	@$(AZURE) logs $(if $(strip $(JOB)),$(call quoted,$(JOB))) $(if $(FOLLOW),--follow)
+
+azure-cancel: setup-azure ## end a job; JOB= YES=1
+	@$(AZURE) cancel $(call quoted,$(JOB)) $(if $(YES),--yes)
+
+azure-register: setup-azure ## register a run's model; RUN=
+	@$(AZURE) register $(call option,--run,$(RUN))
+
 ##@ Images
 image: setup ## build the runtime image (local-train does so by itself)
 	@$(PHIKIT) image build
@@ -120,6 +153,7 @@ doctor: setup ## what is missing here, and how to mend it
 
 setup: $(VENV)/.setup ## the command line, in .venv
 setup-train: $(VENV)/.setup-train ## the runtime's packages too, to train and serve without Docker
+setup-azure: $(VENV)/.setup-azure ## Azure's packages, and the rehearsal's
 setup-test: $(VENV)/.setup-test ## what the tests need besides
 setup-flow: $(VENV)-flow/.setup ## Prompt flow, in an environment of its own
 setup-chat: $(VENV)-chat/.setup ## the chat page's
@@ -171,9 +205,13 @@ $(VENV)/.setup-train: docker/torch-cpu.lock docker/runtime.lock | $(VENV)/.setup
 	@$(PIP) --require-hashes --requirement docker/runtime.lock
 	@touch $@
 
-$(VENV)/.setup-test: docker/azure.lock docker/test.lock | $(VENV)/.setup-train
-	@echo "installing what the tests need"
+$(VENV)/.setup-azure: docker/azure.lock | $(VENV)/.setup
+	@echo "installing Azure's packages"
 	@$(PIP) --require-hashes --requirement docker/azure.lock
+	@touch $@
+
+$(VENV)/.setup-test: docker/test.lock | $(VENV)/.setup-train $(VENV)/.setup-azure
+	@echo "installing what the tests need"
 	@$(PIP) --require-hashes --requirement docker/test.lock
 	@touch $@
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import click
 
 from devtools import model_commands, stack
+from devtools.azure.commands import azure
 from devtools.errors import BAD_INPUT, FAILED, INTERRUPTED, BadInput, KitError
-from devtools.examples import ExampleGroup, backend_option
+from devtools.examples import ExampleGroup, backend_option, training_options
 from devtools.rehearsal.commands import rehearsal
 
 
@@ -32,20 +33,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--recipe", default="tiny_cpu", show_default=True, help="A name in training/recipes, or a YAML file.")
-@click.option(
-    "--data", help="A prepared folder, or a source to prepare: a file, a folder, a hub dataset.  [default: data]"
-)
-@click.option(
-    "--model", default="recipe", show_default=True, help="A hub model or a model folder instead of the recipe's."
-)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
-@click.option(
-    "--name", help="The run's folder below runs/.  [default: the unfinished run of the same inputs, or a new one]"
-)
-@click.option(
-    "--on-bad", type=click.Choice(["fail", "drop"]), default="fail", show_default=True, help="Bad rows in the data."
-)
+@training_options
 @click.option(
     "--network", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="For the job."
 )
@@ -78,7 +66,7 @@ def train(backend: str, overrides: tuple[str, ...], **options: object) -> None:
 
 cli.add_command(model_commands.serve)
 cli.add_command(model_commands.export)
-for command in (stack.up, stack.down, stack.logs, rehearsal):
+for command in (stack.up, stack.down, stack.logs, azure, rehearsal):
     cli.add_command(command)
 
 

@@ -47,8 +47,22 @@ class Request:
     gpu: bool = False
 
 
-def train(request: Request, backend: Backend, settings: Settings, root: Path = ROOT) -> int:
-    """Train as requested and return the exit code of what ran; raises BadInput before anything has run."""
+@dataclass(frozen=True)
+class Plan:
+    """A request that was checked against what is on this machine; nothing has been done yet."""
+
+    job: Job
+    recipe: str
+    """As fine_tune.py takes it."""
+    recipe_file: Path
+    overrides: dict[str, Any]
+    model: str | Path
+    """A name, or a folder of this machine."""
+    dataset: data.Dataset
+
+
+def plan(request: Request, root: Path = ROOT) -> Plan:
+    """Check a request; raises BadInput with every finding."""
     job = Job.read(root / "training" / "job.yaml")
     findings: list[str] = []
     recipe, recipe_file = _recipe(request.recipe, job.code / "recipes", findings)
@@ -66,64 +80,62 @@ def train(request: Request, backend: Backend, settings: Settings, root: Path = R
         findings += error.findings
     if findings or dataset is None:
         raise BadInput(findings)
-    code = _prepare(dataset, request, backend, job.code, settings)
+    return Plan(job, recipe, recipe_file, overrides, model, dataset)
+
+
+def claim(planned: Plan, request: Request, root: Path = ROOT) -> tuple[Run, bool]:
+    """The run of a plan whose data is prepared, and whether it is new; see Runs.claim."""
+    inputs = {
+        "recipe": planned.recipe,
+        "recipe_sha256": data.digest(planned.recipe_file),
+        "overrides": planned.overrides,
+        "model": str(planned.model),
+        "train_sha256": data.digest(planned.dataset.train_file),
+        "eval_sha256": data.digest(planned.dataset.eval_file),
+    }
+    files = {"train_file": str(planned.dataset.train_file), "eval_file": str(planned.dataset.eval_file)}
+    run, is_new = Runs(root / "runs").claim(inputs, planned.recipe_file.stem, request.name, files)
+    print(f"run: {data.near(run.folder)}{'' if is_new else ' (going on with it)'}", file=sys.stderr, flush=True)
+    return run, is_new
+
+
+def train(request: Request, backend: Backend, settings: Settings, root: Path = ROOT) -> int:
+    """Train as requested and return the exit code of what ran; raises BadInput before anything has run."""
+    planned = plan(request, root)
+    code = prepare(planned, request, backend, settings)
     if code:
         return code
-
-    models = _models(model, overrides, recipe_file)
-    inputs = {
-        "recipe": recipe,
-        "recipe_sha256": data.digest(recipe_file),
-        "overrides": overrides,
-        "model": str(model),
-        "train_sha256": data.digest(dataset.train_file),
-        "eval_sha256": data.digest(dataset.eval_file),
-    }
+    run, is_new = claim(planned, request, root)
     runs = Runs(root / "runs")
-    files = {"train_file": str(dataset.train_file), "eval_file": str(dataset.eval_file)}
-    run, is_new = runs.claim(inputs, recipe_file.stem, request.name, files)
-    print(f"run: {data.near(run.folder)}{'' if is_new else ' (going on with it)'}", file=sys.stderr, flush=True)
     try:
-        task = _task(job, run, inputs, dataset, models, recipe_file, request, settings)
-        code = backend.run(task)
+        code = backend.run(_task(planned, run, request, settings))
     except errors.KitError:
         if is_new:
             runs.withdraw(run)
         raise
     if code == errors.BAD_INPUT and is_new:
         runs.withdraw(run)
-    return _conclude(code, run, runs)
+    return conclude(code, run, runs)
 
 
-def _prepare(dataset: data.Dataset, request: Request, backend: Backend, code: Path, settings: Settings) -> int:
+def prepare(planned: Plan, request: Request, backend: Backend, settings: Settings) -> int:
+    """Prepare the plan's data where that is still to be done; the exit code of what did it."""
+    dataset, code = planned.dataset, planned.job.code
     if dataset.source is None:
         return errors.OK
     arguments = [dataset.source, "--out", data.near(dataset.folder), "--on-bad", request.on_bad]
     print(f"data: preparing {dataset.source} into {data.near(dataset.folder)}", file=sys.stderr, flush=True)
     task = data.preparation(arguments, code, settings, "prepare")
-    return backend.run(dataclasses.replace(task, image=_image(Job.read(code / "job.yaml"), request)))
+    return backend.run(dataclasses.replace(task, image=_image(planned.job, request)))
 
 
-def _task(
-    job: Job,
-    run: Run,
-    inputs: dict[str, Any],
-    dataset: data.Dataset,
-    models: list[str],
-    recipe_file: Path,
-    request: Request,
-    settings: Settings,
-) -> Task:
+def _task(planned: Plan, run: Run, request: Request, settings: Settings) -> Task:
+    job, dataset = planned.job, planned.dataset
     resolved = job.resolve(
-        {
-            "recipe": inputs["recipe"],
-            "model": inputs["model"],
-            "overrides": one_line(inputs["overrides"]),
-            "train_file": dataset.train_file,
-            "eval_file": dataset.eval_file,
-        },
+        literals(planned) | {"train_file": dataset.train_file, "eval_file": dataset.eval_file},
         {"run": run.folder, "model": run.folder / "model"},
     )
+    models = _models(planned.model, planned.overrides, planned.recipe_file)
     local = [path for model in models if (path := local_model(model))]
     hub = any(not local_model(model) and model not in NO_HUB for model in models)
     connections = connect(settings, hub=hub, choice=request.network, store=run.folder.parent)
@@ -136,7 +148,7 @@ def _task(
         command=resolved.command,
         code=job.code,
         image=_image(job, request),
-        reads=tuple(dict.fromkeys([*resolved.reads.values(), *local, recipe_file])),
+        reads=tuple(dict.fromkeys([*resolved.reads.values(), *local, planned.recipe_file])),
         writes=tuple(dict.fromkeys([run.folder.parent, *connections.writes])),
         environment=environment,
         network=connections.network,
@@ -145,7 +157,8 @@ def _task(
     )
 
 
-def _conclude(code: int, run: Run, runs: Runs) -> int:
+def conclude(code: int, run: Run, runs: Runs) -> int:
+    """What follows a training that ended with this exit code: the newest run, or a hint; returns the code."""
     if code == errors.OK:
         for model in ("model", "base"):
             open_up(run.folder / model)
@@ -158,6 +171,11 @@ def _conclude(code: int, run: Run, runs: Runs) -> int:
             f"error: the training ended with exit code {code}{hint}; the same command goes on with it", file=sys.stderr
         )
     return code
+
+
+def literals(planned: Plan) -> dict[str, str]:
+    """The job's inputs that are no files."""
+    return {"recipe": planned.recipe, "model": str(planned.model), "overrides": one_line(planned.overrides)}
 
 
 def one_line(overrides: dict[str, Any]) -> str:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 #: The tutorial's own clusters and sizes (T15): name, size.
 CPU = ("cpu-e16s-v3", "Standard_E16s_v3")
 GPU = ("gpu-nc24s-a100-v4", "Standard_NC24ads_A100_v4")
-#: 2 to 32 characters, as the service has it for clusters.
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,30}[A-Za-z0-9]")
+#: 3 to 24 characters, as the service has it for clusters; a number behind a dash is what it names nodes with.
+NAME = re.compile(r"(?!.*-\d+$)[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")
 PRIORITIES = {"dedicated": "dedicated", "low": "low_priority"}
 IDLE, NODES, HOURS = 120, 1, 24
 
@@ -71,7 +71,8 @@ def profile_of(settings: Settings, gpu: bool) -> Profile:
     name = settings.azure_cluster or name
     if not NAME.fullmatch(name):
         findings.append(
-            f"PHIKIT_AZURE_CLUSTER={name[:40]}: must be 2 to 32 letters, digits and '-', and begin with a letter"
+            f"PHIKIT_AZURE_CLUSTER={name[:40]}: must be 3 to 24 letters, digits and '-', begin with a letter "
+            "and not end in a dash and a number"
         )
     priority = settings.azure_priority or "dedicated"
     if priority not in PRIORITIES:

@@ -68,7 +68,8 @@ def room(workspace: Workspace, size: Size, low: bool = False) -> Room | None:
         found = workspace.arm("GET", _location(workspace, "usages"), API_VERSION)
     wanted = LOW_PRIORITY if low else size.family
     for one in found.get("value", ()):
-        if one["name"]["value"].lower() == wanted.lower():
+        # (families have a second entry of that name for low priority, which counts nothing)
+        if one["name"]["value"].lower() == wanted.lower() and (low or "lowPriority" not in one.get("type", "")):
             return Room(one["name"].get("localizedValue") or wanted, one["currentValue"], one["limit"])
     return None
 

@@ -1,0 +1,58 @@
+"""The kit's jobs in the workspace: which there are, how one stands, its log, its end.
+
+rows = listed(workspace)
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from devtools.azure import submission
+from devtools.azure.refusals import told
+from devtools.azure.submission import ENDED
+from devtools.azure.tags import is_ours
+from devtools.azure.workspace import Workspace
+from devtools.errors import BadInput
+from devtools.runs import LATEST, Runs
+from devtools.settings import ROOT
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Job
+
+#: Jobs that are shown at most, and those that are looked through for them.
+SHOWN, LOOKED = 50, 500
+
+
+def listed(workspace: Workspace) -> list[Job]:
+    """The kit's own jobs, newest first."""
+    with told("jobs"):
+        found = islice(workspace.client.jobs.list(), LOOKED)
+        return list(islice((job for job in found if is_ours(job.tags)), SHOWN))
+
+
+def running(workspace: Workspace) -> list[Job]:
+    """Those that have not ended."""
+    return [job for job in listed(workspace) if job.status not in ENDED]
+
+
+def find(workspace: Workspace, name: str | None) -> Job:
+    """A job by its own name or its run's; without a name the newest one of the kit's.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if name is None:
+        newest = next(iter(listed(workspace)), None)
+        if newest is None:
+            raise BadInput("JOB: this workspace has no job of the kit's yet; phikit azure train")
+        return newest
+    record = submission.Record.read(Runs(ROOT / "runs").get(name)) if _is_run(name) else None
+    job = submission.find(workspace, record.job if record and record.job else name)
+    if job is None:
+        raise BadInput(f"JOB {name[:80]}: the workspace has no such job; `phikit azure list` shows those it has")
+    return job
+
+
+def _is_run(name: str) -> bool:
+    return name != LATEST and "/" not in name and (ROOT / "runs" / name / submission.RECORD).is_file()

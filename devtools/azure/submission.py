@@ -1,0 +1,159 @@
+"""training/job.yaml, submitted as it is: with inputs, the image by digest, the cluster, outputs at a fixed place.
+
+name = submit(workspace, Submission(...))
+
+What was submitted for a run stands in runs/NAME/azure.json, written before the job goes out: whoever comes later finds
+the job instead of submitting it again. A job that is submitted again for the same run has the same outputs, and so its
+checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devtools.azure.refusals import is_missing, told
+from devtools.azure.tags import ours
+from devtools.azure.workspace import Workspace
+from devtools.runs import Run
+from devtools.settings import ROOT
+from devtools.training_run import Plan, code_version, literals
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Job
+
+RECORD = "azure.json"
+#: Where runs lie in the workspace's default datastore, a folder each.
+PLACE = "phikit"
+#: States of a job that has ended (azure.ai.ml.constants.JobStatus... by their words on the wire).
+COMPLETED, FAILED, CANCELED = "Completed", "Failed", "Canceled"
+ENDED = (COMPLETED, FAILED, CANCELED, "NotResponding")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was submitted for a run."""
+
+    workspace: str
+    """The workspace's id."""
+    key: str
+    """The run's folder below PLACE: its name, and letters that nobody else's run of that name has."""
+    jobs: list[str] = field(default_factory=list)
+    """Names of its jobs, the newest last; a name stands here before the job is submitted."""
+
+    @classmethod
+    def read(cls, run: Run) -> Record | None:
+        """The record of a run; None where nothing was submitted, or nothing readable says so."""
+        try:
+            return cls(**json.loads((run.folder / RECORD).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    @classmethod
+    def new(cls, workspace: Workspace, run: Run) -> Record:
+        """A record without a job."""
+        name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in run.name)
+        return cls(workspace.id, f"{name}-{secrets.token_hex(3)}")
+
+    def write(self, run: Run) -> None:
+        """Keep it with the run: beside, then renamed."""
+        beside = run.folder / f".{RECORD}.new"
+        beside.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        beside.replace(run.folder / RECORD)
+
+    @property
+    def job(self) -> str | None:
+        """The newest job's name."""
+        return self.jobs[-1] if self.jobs else None
+
+    def path(self, output: str) -> str:
+        """An output's folder in the default datastore's container."""
+        return f"{PLACE}/{self.key}/{output}"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a job is submitted with."""
+
+    planned: Plan
+    run: Run
+    environment: str
+    """`azureml:name:version`"""
+    image_digest: str
+    cluster: str
+    data: tuple[str, str]
+    """Names of the train and test assets."""
+    hours: int
+
+
+def find(workspace: Workspace, name: str) -> Job | None:
+    """A job as it stands; None where the workspace has none of that name."""
+    from azure.core.exceptions import AzureError
+
+    with told(f"job {name}"):
+        try:
+            return workspace.client.jobs.get(name)
+        except AzureError as error:
+            if not is_missing(error):
+                raise
+    return None
+
+
+def submit(workspace: Workspace, wanted: Submission, record: Record) -> Record:
+    """Submit a job for a run and return the record with its name.
+
+    Raises:
+        KitError: the service refuses it; the record then names a job that is not there, and a later one follows it.
+    """
+    name = f"{record.key}-{len(record.jobs) + 1}"
+    record = Record(record.workspace, record.key, [*record.jobs, name])
+    record.write(wanted.run)
+    with told(f"job {name}"):
+        workspace.client.jobs.create_or_update(_job(wanted, name, record))
+    return record
+
+
+def _job(wanted: Submission, name: str, record: Record) -> Job:
+    from azure.ai.ml import Input, Output, load_job
+    from azure.ai.ml.entities import CommandJobLimits
+
+    planned = wanted.planned
+    job = load_job(source=planned.job.file)
+    job.name, job.display_name = name, wanted.run.name
+    job.compute, job.environment = wanted.cluster, wanted.environment
+    train, test = wanted.data
+    job.inputs = {
+        **literals(planned),
+        "train_file": Input(type="uri_file", path=train, mode="ro_mount"),
+        "eval_file": Input(type="uri_file", path=test, mode="ro_mount"),
+    }
+    job.outputs = {
+        output: Output(
+            type=asset.type,
+            mode="rw_mount",
+            path=f"azureml://datastores/workspaceblobstore/paths/{record.path(output)}",
+        )
+        for output, asset in planned.job.outputs.items()
+    }
+    version = code_version(planned.job.code)
+    job.environment_variables = {
+        **(job.environment_variables or {}),
+        **({"PHIKIT_CODE_VERSION": version} if version else {}),
+        "PHIKIT_IMAGE": wanted.image_digest,
+    }
+    job.limits = CommandJobLimits(timeout=wanted.hours * 3600)
+    job.tags = ours(run=wanted.run.name, recipe=planned.recipe, code=version, image=wanted.image_digest)
+    return job
+
+
+def folder_of(name: str, root: Path = ROOT) -> Run | None:
+    """The run of this machine that a job belongs to; None where it was submitted elsewhere."""
+    for file in (root / "runs").glob(f"*/{RECORD}"):
+        run = Run(file.parent)
+        record = Record.read(run)
+        if record and name in record.jobs:
+            return run
+    return None

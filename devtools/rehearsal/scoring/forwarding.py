@@ -21,7 +21,7 @@ from anyio.to_thread import run_sync
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from devtools.rehearsal.endpoints.fleet import fleet_of
+from devtools.rehearsal.endpoints.fleet import Fleet, fleet_of
 from devtools.rehearsal.endpoints.plan import SCORE
 from devtools.rehearsal.endpoints.replicas import Refused, Replicas
 from devtools.rehearsal.scoring import routing
@@ -39,6 +39,8 @@ CONNECT = 5.0
 #: How often another place is looked for, when one went in between.
 ATTEMPTS = 10
 _CLIENTS: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+#: Copies of requests, for mirrored traffic, that are on their way.
+_COPIES: set[asyncio.Future[None]] = set()
 
 
 class Gone(Exception):
@@ -61,6 +63,11 @@ class Forwarded(Late, StreamingResponse):
         """Ask the container and hand its answer on; a client that goes away ends both."""
         begun = time.monotonic()
         upstream: httpx.Response | None = None
+        if shadow := routing.mirror(self._endpoint):
+            copying = asyncio.ensure_future(_copy(self._fleet, self._call, self._endpoint["name"], shadow))
+            # (a task that nothing refers to may be forgotten half-way)
+            _COPIES.add(copying)
+            copying.add_done_callback(_COPIES.discard)
         reaching = asyncio.ensure_future(self._reach())
         leaving = asyncio.ensure_future(_disconnected(receive))
         try:
@@ -103,7 +110,7 @@ class Forwarded(Late, StreamingResponse):
                 raise _not_ready("no healthy upstream") from refused
             try:
                 async with asyncio.timeout_at(self._deadline):
-                    return await _client().send(self._request(replicas, address), stream=True)
+                    return await _client().send(_request(self._call, replicas, address), stream=True)
             except TimeoutError as error:
                 raise WireError(408, "", "upstream request timeout") from error
             except httpx.ConnectError:
@@ -132,14 +139,6 @@ class Forwarded(Late, StreamingResponse):
             raise _not_ready("no healthy upstream")
         return serving
 
-    def _request(self, replicas: Replicas, address: str) -> httpx.Request:
-        call = self._call
-        path = replicas.plan.scoring if call.path == SCORE else quote(call.path, safe="/:@!$&'()*+,;=~")
-        query = f"?{urlencode(call.query)}" if call.query else ""
-        headers = {name: value for name, value in call.headers.items() if name not in HOP | {"content-length"}}
-        whole = f"http://{address}{path}{query}"
-        return _client().build_request(call.method, whole, headers=headers, content=call.content)
-
     def _answer(self, upstream: httpx.Response, begun: float) -> None:
         self._model_status = upstream.status_code
         own = {
@@ -151,7 +150,9 @@ class Forwarded(Late, StreamingResponse):
         if upstream.status_code != 200:
             self.status_code = 424
             own |= {REASON: "model_error", MODEL_STATUS: str(upstream.status_code)}
-        kept = [(name.lower(), value) for name, value in upstream.headers.raw if name.decode().lower() not in HOP]
+        # (the date is that of the front door's own server)
+        gone = HOP | {"date"}
+        kept = [(name.lower(), value) for name, value in upstream.headers.raw if name.decode().lower() not in gone]
         self.raw_headers = kept + _encoded(own | self._traced())
         self.body_iterator = self._pieces(upstream)
 
@@ -189,6 +190,33 @@ class Forwarded(Late, StreamingResponse):
         )
         if self.noted:
             self.noted()
+
+
+def _request(call: Call, replicas: Replicas, address: str) -> httpx.Request:
+    """The call as the container gets it."""
+    path = replicas.plan.scoring if call.path == SCORE else quote(call.path, safe="/:@!$&'()*+,;=~")
+    query = f"?{urlencode(call.query)}" if call.query else ""
+    headers = {name: value for name, value in call.headers.items() if name not in HOP | {"content-length"}}
+    whole = f"http://{address}{path}{query}"
+    return _client().build_request(call.method, whole, headers=headers, content=call.content)
+
+
+async def _copy(fleet: Fleet, call: Call, endpoint: str, deployment: str) -> None:
+    """Send a request to a deployment whose answer nobody gets: it is counted, and no more."""
+    replicas = fleet.serving(endpoint, deployment)
+    if replicas is None:
+        return
+    begun, status = time.monotonic(), None
+    try:
+        with replicas.admit() as address:
+            async with asyncio.timeout(replicas.plan.timeout):
+                status = (await _client().send(_request(call, replicas, address))).status_code
+    except (Refused, TimeoutError, httpx.HTTPError):
+        # whatever befalls a copy, the request itself is none the worse for it
+        pass
+    answered = 200 if status == 200 else 424
+    took = time.monotonic() - begun
+    fleet.counters.note(endpoint, deployment, status=answered, model_status=status, seconds=took)
 
 
 def _client() -> httpx.AsyncClient:

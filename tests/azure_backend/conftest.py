@@ -1,0 +1,109 @@
+"""The real command line in a checkout of its own, against an emulator of its own: no account, no network.
+
+Jobs and endpoints run as processes here: what a container adds is tested in tests/rehearsal and by the tour. So images
+are what Azure would build (PHIKIT_AZURE_IMAGE=build), unless a test says otherwise.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from devtools.rehearsal import session
+from devtools.rehearsal.store import Store
+from devtools.settings import ROOT, variables
+from tests.rehearsal.conftest import Running, runtime_image  # noqa: F401 - a fixture
+
+PARTS = ("devtools", "training", "serving", "docker", "flows")
+#: The sample, learned well enough within seconds to tell an answer from noise.
+QUICK = ("--set", "num_train_epochs=8", "--set", "eval_max_new_tokens=8")
+
+
+@dataclass
+class Rehearsed(Running):
+    """An emulator, and a checkout whose command line talks to it."""
+
+    root: Path
+    started: list[subprocess.Popen] = field(default_factory=list)
+
+    @property
+    def client(self) -> dict[str, str]:
+        """The environment of the command line: nothing of this machine's own settings, and the emulator's."""
+        own = {name: value for name, value in os.environ.items() if name not in variables() or name == "DOCKER_HOST"}
+        own |= session.environment(self.home)
+        return own | {"PHIKIT_AZURE_IMAGE": "build", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def start(self, *arguments: str, terminal: int | None = None, **environment: str) -> subprocess.Popen:
+        """Start `phikit ARGUMENTS`; what is empty in `environment` is unset. It has a `terminal`, or pipes and no input."""
+        told = self.client | environment
+        process = subprocess.Popen(
+            [sys.executable, "-m", "devtools.cli", *arguments],
+            cwd=self.root,
+            env={name: value for name, value in told.items() if value or name not in environment},
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def phikit(self, *arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
+        """Run `phikit ARGUMENTS` to its end."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=timeout)
+        assert "Traceback" not in err, err[-4000:]
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def uploads(self, since: int = 0) -> list[str]:
+        """Paths of the blobs that were written, after so many calls."""
+        return [call["path"] for call in self.calls()[since:] if call["host"].endswith(".blob.core.windows.net")]
+
+    def end(self) -> None:
+        """End what a failed test left running."""
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+
+
+def copy_of_the_checkout(folder: Path) -> Path:
+    """What the command line needs of the checkout, in a folder of its own."""
+    for part in PARTS:
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", ".promptflow"))
+    shutil.copy(ROOT / "compose.yaml", folder)
+    sample = folder / "training" / "sample"
+    assert sample.is_dir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
+    home = tmp_path_factory.mktemp("rehearsed")
+    root = copy_of_the_checkout(tmp_path_factory.mktemp("checkout of the kit"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHIKIT_REHEARSAL_RUNNER", "process")
+        session.ensure_up(home)
+    store = Store(home / "state.db")
+    running = Rehearsed(home, store, root)
+    try:
+        yield running
+    finally:
+        running.end()
+        session.end(home)
+        store.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_refused(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test switched on ends with it."""
+    yield
+    if "rehearsed" in request.fixturenames:
+        request.getfixturevalue("rehearsed").refuse_nothing()

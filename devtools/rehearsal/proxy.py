@@ -77,9 +77,7 @@ class Proxy:
         upstream = self.port_of(host) if port == "443" else None
         if upstream is None:
             await asyncio.to_thread(self._refused, target)
-            await _refuse(
-                writer, 403, f"{target}: is no host that the rehearsal stands for; it goes no further"
-            )
+            await _refuse(writer, 403, f"{target}: is no host that the rehearsal stands for; it goes no further")
             return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", upstream, limit=PIECE)

@@ -53,15 +53,16 @@ class Refusals:
         Raises:
             BadInput: there is no such refusal, or it has no such option.
         """
-        if name not in NAMES:
-            raise BadInput(f"refuse {name}: there is no such refusal; {nearest(name, NAMES)}")
+        _known(name)
         known = OPTIONS.get(name, {})
         if odd := sorted(set(options) - set(known)):
             raise BadInput([f"refuse {name}: has no option --{option}; {nearest(option, known)}" for option in odd])
         self._store.put(KIND, name, known | options | {"times": times})
 
     def switch_off(self, name: str | None = None) -> None:
-        """End one refusal, or all of them."""
+        """End one refusal, or all of them; raises BadInput where there is no such one."""
+        if name:
+            _known(name)
         for known in [name] if name else list(NAMES):
             self._store.delete(KIND, known)
 
@@ -71,7 +72,8 @@ class Refusals:
         Raises:
             KeyError: there is no such refusal.
         """
-        NAMES[name]
+        if not self.is_on(name):
+            return None
         taken: dict[str, Any] | None = None
 
         def count(body: dict[str, Any]) -> dict[str, Any]:
@@ -97,3 +99,8 @@ class Refusals:
     def all(self) -> dict[str, dict[str, Any]]:
         """Those that are on, with their options."""
         return {name: body for name, body in self._store.all(KIND) if body["times"] != 0}
+
+
+def _known(name: str) -> None:
+    if name not in NAMES:
+        raise BadInput(f"refuse {name}: there is no such refusal; {nearest(name, NAMES)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from devtools.errors import KitError
 from devtools.rehearsal import ACCOUNT, BLOB_HOST, recorder, workspace_id
 from devtools.rehearsal.refusals import Refusals
 from devtools.rehearsal.store import Store
@@ -31,12 +33,15 @@ WHEN = "%d/%b/%Y:%H:%M:%S %z"
 
 @contextmanager
 def opened(home: Path) -> Iterator[Store]:
-    """The store of a home, whether its emulator runs or not."""
-    store = Store(home / DATABASE)
+    """The store of a home, whether its emulator runs or not; raises KitError when it cannot be read or written."""
     try:
-        yield store
-    finally:
-        store.close()
+        store = Store(home / DATABASE)
+        try:
+            yield store
+        finally:
+            store.close()
+    except (OSError, sqlite3.Error) as error:
+        raise KitError(f"{home / DATABASE}: {error}") from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from devtools.errors import KitError
+from devtools.errors import BadInput, KitError
 from devtools.rehearsal import CLIENT, GROUP, LOGIN_HOST, SUBSCRIPTION, TENANT, WORKSPACE
 from devtools.rehearsal.identity import tokens
 from devtools.rehearsal.processes import Processes, born, wait_gone
@@ -37,8 +37,18 @@ END = 60
 
 
 def home(settings: Settings) -> Path:
-    """The folder of the emulator's state."""
-    return Path(settings.rehearsal_home).expanduser().absolute() if settings.rehearsal_home else ROOT / ".rehearsal"
+    """The folder of the emulator's state, which may not be there yet.
+
+    Raises:
+        BadInput: it cannot be one.
+    """
+    told = settings.rehearsal_home
+    folder = Path(told).expanduser().absolute() if told else ROOT / ".rehearsal"
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    problem = "is no folder" if not there.is_dir() else "cannot be written to" if not os.access(there, os.W_OK) else ""
+    if problem:
+        raise BadInput(f"{f'PHIKIT_REHEARSAL_HOME={told}' if told else folder}: {problem}")
+    return folder
 
 
 def note(home: Path, pid: int, facts: dict[str, Any]) -> None:

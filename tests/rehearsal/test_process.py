@@ -14,6 +14,7 @@ import requests
 
 from devtools.errors import KitError
 from devtools.rehearsal import ACCOUNT, CONTAINER, processes, session
+from devtools.rehearsal.container_runner import ContainerRunner
 from devtools.rehearsal.report import status
 from devtools.rehearsal.store import Store
 from devtools.settings import ROOT
@@ -109,6 +110,20 @@ def test_what_a_killed_one_left_is_ended_by_the_next_one(home):
     assert session.ensure_up(home)
     assert not any(processes.born(pid) for pid in left)
     assert session.running(home)
+
+
+@pytest.mark.docker
+def test_containers_of_a_killed_one_are_ended_by_the_next_one(home, engine, runtime_image):
+    session.ensure_up(home)
+    started = ContainerRunner(engine, home, lambda image: None).start(
+        f"left-{os.getpid()}", image=runtime_image, command=["sleep", "60"], environment={}
+    )
+    os.kill(session.running(home)["pid"], signal.SIGKILL)
+    while session.running(home):
+        time.sleep(0.02)
+    assert started.is_alive()
+    session.ensure_up(home)
+    assert not started.is_alive()
 
 
 def test_down_ends_what_a_killed_one_left(home):

@@ -117,27 +117,24 @@ def submit(workspace: Workspace, wanted: Submission, record: Record) -> Record:
 
 
 def _job(wanted: Submission, name: str, record: Record) -> Job:
-    from azure.ai.ml import Input, Output, load_job
+    from azure.ai.ml import load_job
     from azure.ai.ml.entities import CommandJobLimits
 
     planned = wanted.planned
-    job = load_job(source=planned.job.file)
-    job.name, job.display_name = name, wanted.run.name
-    job.compute, job.environment = wanted.cluster, wanted.environment
     train, test = wanted.data
-    job.inputs = {
+    inputs = {
         **literals(planned),
-        "train_file": Input(type="uri_file", path=train, mode="ro_mount"),
-        "eval_file": Input(type="uri_file", path=test, mode="ro_mount"),
+        "train_file": {"type": "uri_file", "path": train, "mode": "ro_mount"},
+        "eval_file": {"type": "uri_file", "path": test, "mode": "ro_mount"},
     }
-    job.outputs = {
-        output: Output(
-            type=asset.type,
-            mode="rw_mount",
-            path=f"azureml://datastores/workspaceblobstore/paths/{record.path(output)}",
-        )
+    store = "azureml://datastores/workspaceblobstore/paths"
+    outputs = {
+        output: {"type": asset.type, "mode": "rw_mount", "path": f"{store}/{record.path(output)}"}
         for output, asset in planned.job.outputs.items()
     }
+    job = load_job(source=planned.job.file, params_override=[{"inputs": inputs}, {"outputs": outputs}])
+    job.name, job.display_name = name, wanted.run.name
+    job.compute, job.environment = wanted.cluster, wanted.environment
     version = code_version(planned.job.code)
     job.environment_variables = {
         **(job.environment_variables or {}),

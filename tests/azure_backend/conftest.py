@@ -40,7 +40,7 @@ class Rehearsed(Running):
         return own | {"PHIKIT_AZURE_IMAGE": "build", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def start(self, *arguments: str, terminal: int | None = None, **environment: str) -> subprocess.Popen:
-        """Start `phikit ARGUMENTS`; what is empty in `environment` is unset. It has a `terminal`, or pipes and no input."""
+        """Start `phikit ARGUMENTS` at a `terminal`, or with pipes and no input; empty variables are unset."""
         told = self.client | environment
         process = subprocess.Popen(
             [sys.executable, "-m", "devtools.cli", *arguments],

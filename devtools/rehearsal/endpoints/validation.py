@@ -19,6 +19,15 @@ AUTH_MODES = ("Key", "AMLToken", "AADToken")
 #: Percent of the traffic that may be mirrored, and seconds that a request may take, at most.
 MIRRORED = 50
 LONGEST_REQUEST = 180.0
+#: What holds where nothing is said: of a probe, and of requests.
+PROBE = {
+    "failureThreshold": 30,
+    "successThreshold": 1,
+    "timeout": "PT2S",
+    "period": "PT10S",
+    "initialDelay": "PT10S",
+}
+REQUESTS = {"maxConcurrentRequestsPerInstance": 1, "requestTimeout": "PT5S", "maxQueueWait": "PT0.5S"}
 _DURATION = re.compile(r"^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?$")
 
 
@@ -72,13 +81,7 @@ def probe(sent: Any, which: str) -> dict[str, Any]:
     sent = sent or {}
     if not isinstance(sent, dict):
         raise wording.user_error(f"{which} must be an object.")
-    told = {
-        "failureThreshold": sent.get("failureThreshold") or 30,
-        "successThreshold": sent.get("successThreshold") or 1,
-        "timeout": sent.get("timeout") or "PT2S",
-        "period": sent.get("period") or "PT10S",
-        "initialDelay": sent.get("initialDelay") or "PT10S",
-    }
+    told = _whole(sent, PROBE)
     for name in ("failureThreshold", "successThreshold"):
         if not isinstance(told[name], int) or told[name] < 1:
             raise wording.user_error(f"{which}.{name} {told[name]!r} must be a whole number above 0.")
@@ -92,12 +95,7 @@ def probe(sent: Any, which: str) -> dict[str, Any]:
 
 def request_settings(sent: Any) -> dict[str, Any]:
     """How many requests at once, and for how long, whole."""
-    sent = sent or {}
-    told = {
-        "maxConcurrentRequestsPerInstance": sent.get("maxConcurrentRequestsPerInstance") or 1,
-        "requestTimeout": sent.get("requestTimeout") or "PT5S",
-        "maxQueueWait": sent.get("maxQueueWait") or "PT0.5S",
-    }
+    told = _whole(sent or {}, REQUESTS)
     concurrent = told["maxConcurrentRequestsPerInstance"]
     if not isinstance(concurrent, int) or concurrent < 1:
         raise wording.user_error(f"maxConcurrentRequestsPerInstance {concurrent!r} must be a whole number above 0.")
@@ -117,6 +115,10 @@ def seconds(duration: Any, what: str = "duration") -> float:
         raise wording.user_error(f"{what} {duration!r} is no duration as ISO 8601 writes it, such as PT10S.")
     days, hours, minutes, rest = (float(part or 0) for part in found.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+
+
+def _whole(sent: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    return {name: default if sent.get(name) is None else sent[name] for name, default in defaults.items()}
 
 
 def _check_name(what: str, name: str) -> None:

@@ -4,9 +4,12 @@ It lies in a folder that the runtime image's own command takes for the scoring s
 container as well as in a process.
 """
 
+import threading
 import uuid
+from collections import Counter
 from pathlib import Path
 
+import httpx
 import requests
 from azure.ai.ml import MLClient
 from azure.ai.ml.entities import (
@@ -185,3 +188,41 @@ class Serving:
         return requests.request(
             method, address, json={} if body is None else body, headers=headers, timeout=60, **options
         )
+
+
+def address(endpoint: str) -> str:
+    """Where an endpoint is asked."""
+    return f"https://{endpoint}.eastus2.inference.ml.azure.com/score"
+
+
+class Load:
+    """Clients that ask without a pause until they are told to stop, each on one connection."""
+
+    def __init__(self, serving: Serving, endpoint: str, clients: int = 4) -> None:
+        self.told: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._address, self._key = address(endpoint), serving.key(endpoint)
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        with httpx.Client(timeout=30, headers={"Authorization": f"Bearer {self._key}"}) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.post(self._address, json={"wait": 0.02})
+                    if answer.status_code == 200:
+                        self.told[answer.json()["answer"]] += 1
+                    else:
+                        self.failures.append(f"{answer.status_code} {answer.text}")
+                except httpx.HTTPError as error:
+                    self.failures.append(repr(error))

@@ -3,7 +3,6 @@
 python -m pytest tests/rehearsal/endpoints/test_scoring.py
 """
 
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import pytest
 import requests
 from azure.ai.ml.entities import OnlineRequestSettings
 
-from tests.rehearsal.endpoints.small_serving import Serving
+from tests.rehearsal.endpoints.small_serving import Load, Serving, address
 from tests.serving.server import until
 
 
@@ -115,10 +114,6 @@ def test_too_many_requests_at_once(serving, endpoint, key):
     assert serving.ask(endpoint, key=key, deployment="green").status_code == 200
 
 
-def address(endpoint: str) -> str:
-    return f"https://{endpoint}.eastus2.inference.ml.azure.com/score"
-
-
 def headers(key: str, deployment: str = "blue") -> dict[str, str]:
     return {"Authorization": f"Bearer {key}", "azureml-model-deployment": deployment}
 
@@ -171,39 +166,6 @@ def test_mirrored_traffic(serving, endpoint):
     # 20 are expected: fewer than three come once in a hundred million times
     until(lambda: mirrored() >= 3, "copies arrive")
     serving.ml.online_endpoints.begin_delete(name).result()
-
-
-class Load:
-    """Clients that ask without a pause until they are told to stop, each on one connection."""
-
-    def __init__(self, serving: Serving, endpoint: str, clients: int = 4) -> None:
-        self.told: Counter[str] = Counter()
-        self.failures: list[str] = []
-        self._stop = threading.Event()
-        self._address, self._key = address(endpoint), serving.key(endpoint)
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        with httpx.Client(timeout=30, headers={"Authorization": f"Bearer {self._key}"}) as client:
-            while not self._stop.is_set():
-                try:
-                    answer = client.post(self._address, json={"wait": 0.02})
-                    if answer.status_code == 200:
-                        self.told[answer.json()["answer"]] += 1
-                    else:
-                        self.failures.append(f"{answer.status_code} {answer.text}")
-                except httpx.HTTPError as error:
-                    self.failures.append(repr(error))
 
 
 def test_no_request_fails_while_deployments_come_and_go(serving):

@@ -79,6 +79,8 @@ async def serve(home: Path, settings: Settings) -> None:
         if not asked.is_set():
             session.note(home, os.getpid(), assembly.facts())
             _say("ready")
+            # whoever read that line reads no more; what is printed from here on goes to the log
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
             await asked.wait()
     finally:
         session.forget(home)

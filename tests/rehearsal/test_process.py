@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -235,6 +236,17 @@ def test_what_the_path_names_has_to_be_there(signed_in, path, code, message):
 
 def test_names_do_not_tell_upper_from_lower_case(signed_in):
     assert Arm().get(WORKSPACE.upper()).json()["name"] == "rehearsal"
+
+
+def test_a_call_takes_milliseconds(signed_in):
+    arm = Arm()
+
+    def seconds() -> float:
+        begun = time.perf_counter()
+        assert arm.get(WORKSPACE).status_code == 200
+        return time.perf_counter() - begun
+
+    assert statistics.median(seconds() for _ in range(21)) < 0.02
 
 
 def test_the_service_can_be_out_of_time(signed_in):

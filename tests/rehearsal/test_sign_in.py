@@ -17,10 +17,11 @@ from azure.identity import (
     DefaultAzureCredential,
     DeviceCodeCredential,
     EnvironmentCredential,
+    ManagedIdentityCredential,
     WorkloadIdentityCredential,
 )
 
-from devtools.rehearsal import CLIENT, SUBSCRIPTION, TENANT
+from devtools.rehearsal import CLIENT, PRINCIPAL, SUBSCRIPTION, TENANT
 from devtools.rehearsal.identity import tokens
 from tests.rehearsal.raw import Arm
 from tests.rehearsal.test_process import WORKSPACE
@@ -91,6 +92,16 @@ def test_a_workload_with_its_federated_token(signed_in, tmp_path):
     file.write_text("a.federated.token")
     credential = WorkloadIdentityCredential(tenant_id=TENANT, client_id=CLIENT, token_file_path=str(file))
     assert who(credential.get_token(SCOPE).token)["appid"] == CLIENT
+
+
+def test_a_managed_identity_where_it_is_assigned(without_secret, monkeypatch):
+    for name, value in tokens.managed_environment(without_secret.store).items():
+        monkeypatch.setenv(name, value)
+    assert who(ManagedIdentityCredential().get_token(SCOPE).token)["oid"] == PRINCIPAL
+    assert who(ManagedIdentityCredential(client_id=CLIENT).get_token(SCOPE).token)["appid"] == CLIENT
+    monkeypatch.setenv("IDENTITY_HEADER", "another")
+    with pytest.raises(ClientAuthenticationError):
+        ManagedIdentityCredential().get_token(SCOPE)
 
 
 def test_a_device_code_is_pending_once(without_secret):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
+import time
 from collections.abc import Callable
 from urllib.parse import parse_qsl
 
-from devtools.rehearsal import LOGIN_HOST, TENANT
+from devtools.rehearsal import CLIENT, LOGIN_HOST, TENANT
 from devtools.rehearsal.identity import flows, tokens
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.wire import Answer, Call, Route
@@ -67,6 +69,25 @@ def device_code(call: Call) -> Answer:
     return _answered(lambda: flows.device_code(call.rehearsal.store, call.params["tenant"], _form(call)))
 
 
+def managed(call: Call) -> Document | Answer:
+    """A token of the managed identity, for whoever runs where it is assigned and has its header."""
+    known = tokens.secret(call.rehearsal.store, tokens.MANAGED)
+    header = call.headers.get("x-identity-header", "")
+    resource = call.query.get("resource", "").removesuffix("/.default")
+    if not hmac.compare_digest(header.encode(), known.encode()) or not resource:
+        return Answer(
+            400, {"statusCode": 400, "message": "No managed identity: X-IDENTITY-HEADER or resource is wrong"}
+        )
+    token = tokens.issue(call.rehearsal.store, resource)
+    return {
+        "access_token": token,
+        "expires_on": str(int(time.time()) + tokens.LIFE),
+        "resource": resource,
+        "token_type": "Bearer",
+        "client_id": call.query.get("client_id", CLIENT),
+    }
+
+
 def _form(call: Call) -> dict[str, str]:
     return dict(parse_qsl(call.content.decode(errors="replace"), keep_blank_values=True))
 
@@ -87,6 +108,7 @@ def _open(method: str, path: str, handler: Callable[[Call], Document | Answer]) 
 ROUTES = [
     _open("GET", "/common/discovery/instance", instance),
     _open("GET", "/common/userrealm/{user}", user),
+    _open("GET", tokens.MANAGED_PATH, managed),
     _open("GET", "/{tenant}/v2.0/.well-known/openid-configuration", tenant),
     _open("GET", "/{tenant}/.well-known/openid-configuration", tenant),
     _open("POST", "/{tenant}/oauth2/v2.0/token", token),

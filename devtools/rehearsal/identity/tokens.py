@@ -32,6 +32,9 @@ DATA_PLANE = (ML, *CONTROL_PLANE)
 REGISTRY = ("https://containerregistry.azure.net", *CONTROL_PLANE)
 #: The user that device codes and the Azure CLI sign in.
 USER = "rehearsal@example.com"
+#: Where a managed identity asks for its tokens, and the name of the secret that it shows.
+MANAGED_PATH = "/msi/token"
+MANAGED = "managed-identity"
 #: Seconds that a token is valid.
 LIFE = 3600
 
@@ -68,6 +71,11 @@ def issue(store: Store, audience: str, *, seconds: float = LIFE, **claims: Any) 
         "uti": uuid.uuid4().hex,
     }
     return _signed(store, body | claims)
+
+
+def managed_environment(store: Store) -> dict[str, str]:
+    """Variables of a place to which the managed identity is assigned, such as a node of a cluster."""
+    return {"IDENTITY_ENDPOINT": f"https://{LOGIN_HOST}{MANAGED_PATH}", "IDENTITY_HEADER": secret(store, MANAGED)}
 
 
 def as_user(version: str = "1.0") -> dict[str, Any]:

@@ -7,6 +7,7 @@ ensure(workspace, profile)
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from dataclasses import dataclass
@@ -131,6 +132,7 @@ def ensure(workspace: Workspace, profile: Profile) -> str:
     Raises KitError when the service refuses it; what was half made is taken away again.
     """
     from azure.ai.ml.entities import AmlCompute
+    from azure.core.exceptions import AzureError
 
     cluster = find(workspace, profile.name)
     state = (cluster.provisioning_state or "").lower() if cluster else ""
@@ -150,8 +152,22 @@ def ensure(workspace: Workspace, profile: Profile) -> str:
             workspace.client.compute.begin_delete(profile.name).result()
         if cluster is None or state == "failed":
             _say(f"cluster {profile.name}: making it ({profile.size}, 0 to {profile.nodes} nodes)")
-        workspace.client.compute.begin_create_or_update(wanted).result()
+        try:
+            workspace.client.compute.begin_create_or_update(wanted).result()
+        except AzureError:
+            if cluster is None:
+                _remove_failed(workspace, profile.name)
+            raise
     return profile.name
+
+
+def _remove_failed(workspace: Workspace, name: str) -> None:
+    """Leave no cluster behind that could not be made; what is said is why it could not."""
+    from azure.core.exceptions import AzureError
+
+    with contextlib.suppress(AzureError):
+        if workspace.client.compute.get(name).provisioning_state.lower() == "failed":
+            workspace.client.compute.begin_delete(name).result()
 
 
 def _say(line: str) -> None:

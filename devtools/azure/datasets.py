@@ -13,7 +13,7 @@ from pathlib import Path
 from devtools import data
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.tags import ours
-from devtools.azure.workspace import Workspace
+from devtools.azure.workspace import Workspace, uploading
 
 TRAIN, TEST = "phikit-train", "phikit-test"
 #: Characters of a digest that make a version.
@@ -39,7 +39,8 @@ def _ensure(workspace: Workspace, name: str, file: Path) -> str:
                 raise
             print(f"data: uploading {data.near(file)} as {name}:{version}", file=sys.stderr, flush=True)
             asset = Data(name=name, version=version, path=str(file), type="uri_file", tags=ours(sha256=digest))
-            workspace.client.data.create_or_update(asset)
+            with uploading():
+                workspace.client.data.create_or_update(asset)
         else:
             print(f"data: {data.near(file)} is there as {name}:{version}", file=sys.stderr, flush=True)
     return f"azureml:{name}:{version}"

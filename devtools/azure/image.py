@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from devtools.azure import registry
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.tags import ours
-from devtools.azure.workspace import Workspace
+from devtools.azure.workspace import Workspace, uploading
 from devtools.errors import BadInput, KitError, nearest
 from devtools.settings import ROOT, Settings
 
@@ -86,7 +86,8 @@ def environment(workspace: Workspace, gpu: bool = False, inference_config: dict[
                 tags=ours(digest=source.digest),
                 description="phikit's runtime image: dependencies only, the code comes with each job",
             )
-            return workspace.client.environments.create_or_update(made)
+            with uploading():
+                return workspace.client.environments.create_or_update(made)
 
 
 def _source(workspace: Workspace, gpu: bool, scratch: Path) -> Source:

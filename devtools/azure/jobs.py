@@ -5,6 +5,7 @@ rows = listed(workspace)
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Jobs that are shown at most, and those that are looked through for them.
 SHOWN, LOOKED = 50, 500
+#: A job's name, or a run's.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 def listed(workspace: Workspace) -> list[Job]:
@@ -47,6 +50,8 @@ def find(workspace: Workspace, name: str | None) -> Job:
         if newest is None:
             raise BadInput("JOB: this workspace has no job of the kit's yet; phikit azure train")
         return newest
+    if not NAME.fullmatch(name):
+        raise BadInput(f"JOB {name[:80]}: is no job's name; `phikit azure list` shows those that there are")
     record = submission.Record.read(Runs(ROOT / "runs").get(name)) if _is_run(name) else None
     job = submission.find(workspace, record.job if record and record.job else name)
     if job is None:
@@ -55,4 +60,4 @@ def find(workspace: Workspace, name: str | None) -> Job:
 
 
 def _is_run(name: str) -> bool:
-    return name != LATEST and "/" not in name and (ROOT / "runs" / name / submission.RECORD).is_file()
+    return name != LATEST and (ROOT / "runs" / name / submission.RECORD).is_file()

@@ -29,8 +29,9 @@ FIXES = (
     (r"InvalidAuthenticationTokenTenant", "set AZURE_TENANT_ID to its tenant, or: az login --tenant TENANT"),
     (r"RequestDisallowedByPolicy", "a policy of the subscription forbids it; ask who owns the subscription"),
     (r"ClusterCoreQuotaReached|OutOfQuota|QuotaExceeded|not enough quota|InsufficientQuota|quota", QUOTA),
-    (r"SkuNotAvailable|InvalidVmSize|not (supported|available|offered) in .*(region|location)|VMSizeNotSupported",
-     "name another size, or a workspace in a region that has it"),
+    (r"SkuNotAvailable|InvalidVmSize|VMSize is not a supported|VMSizeNotSupported|"
+        r"not (supported|available|offered) in .*(region|location)",
+        "name another size, or a workspace in a region that has it"),
     (r"NameNotAvailable|already (taken|in use|exists in (the|this) region)|NameTaken",
      "choose another name: PHIKIT_AZURE_ENDPOINT"),
     (r"AcrPull|pull.*(denied|unauthorized|forbidden)", "give the identity the role AcrPull on the registry"),
@@ -75,7 +76,7 @@ def explained(error: Exception, doing: str) -> KitError:
         message = message.removeprefix(f"({code})").strip()
     said = message if not code or code in message else f"{message} ({code})"
     if code == "AuthorizationFailed":
-        return KitError(f"{doing}: {_role(message)}")
+        return KitError(f"{doing}: {_role(' '.join(str(error).split()))}")
     fix = next((fix for pattern, fix in FIXES if re.search(pattern, f"{code} {message}", re.IGNORECASE)), None)
     status = getattr(error, "status_code", None)
     if fix is None and status == 401:

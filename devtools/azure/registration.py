@@ -17,7 +17,7 @@ from devtools import data, models
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.submission import COMPLETED, Record, find
 from devtools.azure.tags import ours
-from devtools.azure.workspace import Workspace
+from devtools.azure.workspace import Workspace, uploading
 from devtools.errors import BadInput
 from devtools.runs import Run
 from devtools.settings import ROOT
@@ -41,7 +41,9 @@ def register(workspace: Workspace, run: str | None, root: Path = ROOT) -> tuple[
         if version := _version(workspace, name, digest):
             print(f"model: {name}:{version} is this one", file=sys.stderr, flush=True)
             return name, version
-        made = workspace.client.models.create_or_update(_model(workspace, name, folder, digest))
+        model = _model(workspace, name, folder, digest)
+        with uploading():
+            made = workspace.client.models.create_or_update(model)
     print(f"model: registered as {made.name}:{made.version}", file=sys.stderr, flush=True)
     return made.name, str(made.version)
 

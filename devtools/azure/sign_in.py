@@ -146,8 +146,8 @@ def _reason(text: str, settings: Settings) -> str:
         line = "the Azure CLI is not signed in (az login)"
     elif "AADSTS7000215" in line:
         line = "AZURE_CLIENT_SECRET is wrong (AADSTS7000215)"
-    elif "AADSTS90002" in line:
-        line = f"AZURE_TENANT_ID={settings.azure_tenant}: there is no such tenant (AADSTS90002)"
+    elif "AADSTS90002" in line or "Unable to get authority configuration" in line:
+        line = f"AZURE_TENANT_ID={settings.azure_tenant}: there is no such tenant"
     elif "AADSTS700016" in line:
         line = f"AZURE_CLIENT_ID={settings.azure_client}: there is no such application there (AADSTS700016)"
     return line[:240]

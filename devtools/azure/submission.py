@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.tags import ours
-from devtools.azure.workspace import Workspace
+from devtools.azure.workspace import Workspace, uploading
 from devtools.runs import Run
 from devtools.settings import ROOT
 from devtools.training_run import Plan, code_version, literals
@@ -112,7 +112,9 @@ def submit(workspace: Workspace, wanted: Submission, record: Record) -> Record:
     record = Record(record.workspace, record.key, [*record.jobs, name])
     record.write(wanted.run)
     with told(f"job {name}"):
-        workspace.client.jobs.create_or_update(_job(wanted, name, record))
+        job = _job(wanted, name, record)
+        with uploading():
+            workspace.client.jobs.create_or_update(job)
     return record
 
 

@@ -7,7 +7,10 @@ workspace.arm("GET", f"{workspace.id}/usages", "2024-10-01")
 
 from __future__ import annotations
 
+import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -157,5 +160,21 @@ def _client(credential: TokenCredential, subscription: str, group: str, name: st
     for library in ("azure.ai.ml", "azure.identity", "azure.core", "msrest"):
         logging.getLogger(library).setLevel(logging.ERROR)
     return MLClient(
-        credential, subscription, group, name, show_progress=False, enable_telemetry=False, logging_enable=False
+        credential,
+        subscription,
+        group,
+        name,
+        show_progress=sys.stderr.isatty(),
+        enable_telemetry=False,
+        logging_enable=False,
     )
+
+
+@contextmanager
+def uploading() -> Iterator[None]:
+    """Where the SDK uploads: its progress bar at a terminal; elsewhere nothing of the colours that it would write."""
+    if sys.stderr.isatty():
+        yield
+        return
+    with redirect_stderr(io.StringIO()):
+        yield

@@ -13,6 +13,7 @@ import fcntl
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -90,12 +91,18 @@ async def serve(home: Path, settings: Settings) -> None:
 
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
-    """Hold the home; raises KitError when another emulator does."""
+    """Hold the home; raises KitError when another emulator does, once it is plain that it is not about to end."""
+    deadline = time.monotonic() + session.END
     with (home / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise KitError(f"{home}: another rehearsal runs there (phikit rehearsal status)") from error
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if session.running(home) or time.monotonic() > deadline:
+                    raise KitError(f"{home}: another rehearsal runs there (phikit rehearsal status)") from error
+            # (a lock cannot be waited for with an end to the waiting)
+            time.sleep(0.05)
         yield
 
 

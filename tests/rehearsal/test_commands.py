@@ -104,6 +104,23 @@ def test_two_ups_at_once(home):
     assert said == ["A rehearsal of Azure runs", "A rehearsal of Azure runs already"]
 
 
+def test_ctrl_c_while_it_starts_leaves_nothing_in_the_way(home):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "devtools.cli", "rehearsal", "up"],
+        cwd=ROOT,
+        env=inherited() | {"PHIKIT_REHEARSAL_HOME": str(home)},
+        stderr=-1,
+        text=True,
+    )
+    while not (home / "azurite.log").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1].strip() == "interrupted"
+    assert process.returncode == 130
+    assert phikit(home, "up").returncode == 0
+
+
 def test_run_starts_it_and_hands_on_exit_code_output_and_environment(home):
     program = "import os, sys, json; print(json.dumps({name: os.environ[name] for name in sys.argv[1:]})); sys.exit(7)"
     names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_WORKSPACE", "HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "NO_PROXY"]

@@ -150,6 +150,16 @@ def test_a_terminate_while_it_starts_leaves_nothing(home):
     assert session.running(home) is None
 
 
+def test_one_that_is_about_to_end_is_waited_for(home):
+    session.ensure_up(home)
+    first = session.running(home)["pid"]
+    os.kill(first, signal.SIGTERM)
+    while session.running(home):
+        time.sleep(0.01)
+    assert session.ensure_up(home)
+    assert session.running(home)["pid"] != first
+
+
 def test_a_port_that_is_taken_is_named(home):
     session.ensure_up(home)
     port = session.running(home)["registry_port"]

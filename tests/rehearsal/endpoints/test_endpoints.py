@@ -14,7 +14,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from devtools.rehearsal import GROUP, WORKSPACE, resource_id, session
 from devtools.rehearsal.workspaces.documents import IDENTITY_CLIENT, IDENTITY_ID, IDENTITY_PRINCIPAL
-from tests.rehearsal.endpoints.small_serving import Serving
+from tests.rehearsal.endpoints.small_serving import Serving, misfits
 from tests.serving.server import until
 
 BASE = resource_id("workspaces", WORKSPACE) + "/onlineEndpoints"
@@ -236,3 +236,7 @@ def test_endpoints_come_back_as_they_were_when_the_emulator_is_restarted(serving
     assert ml_client.online_deployments.get("blue", deployed).provisioning_state == "Succeeded"
     # what it said before is still there
     assert "serving as blue" in ml_client.online_deployments.get_logs("blue", deployed, lines=50)
+
+
+def test_all_answers_so_far_fit_the_models_that_the_sdk_reads_them_with(rehearsal):
+    assert misfits(rehearsal) == []

@@ -11,7 +11,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from devtools.rehearsal import resource_id
 from devtools.rehearsal.workspaces.documents import IDENTITY_ID
-from tests.rehearsal.endpoints.small_serving import IMAGE, ROUTES, Serving
+from tests.rehearsal.endpoints.small_serving import IMAGE, ROUTES, Serving, misfits
 from tests.serving.server import until
 
 OWN_IDENTITY = IdentityConfiguration(
@@ -256,3 +256,7 @@ def test_an_endpoint_that_is_being_made(serving, rehearsal, arm):
     assert "because it is in Creating provisioning state" in message_of(refused)
     until(lambda: arm.get(path).json()["properties"]["provisioningState"] == "Succeeded", "it is made")
     serving.ml.online_endpoints.begin_delete("slow-to-come").result()
+
+
+def test_all_answers_so_far_fit_the_models_that_the_sdk_reads_them_with(rehearsal):
+    assert misfits(rehearsal) == []

@@ -90,11 +90,15 @@ def patch(call: Call) -> Answer:
     _check_changeable(before)
     body = call.body if isinstance(call.body, dict) else {}
     count = _instances(body["sku"]) if body.get("sku") else before["sku"]["capacity"]
-    capacity.check(call, before["properties"]["instanceType"], count, before)
     document = before | {
         "tags": body["tags"] if body.get("tags") is not None else before["tags"],
-        "sku": before["sku"] | {"capacity": count},
         "systemData": system_data(call, before),
+    }
+    if count == before["sku"]["capacity"]:
+        return Answer(200, call.rehearsal.store.put(DEPLOYMENTS, f"{endpoint['name']}/{before['name']}", document))
+    capacity.check(call, before["properties"]["instanceType"], count, before)
+    document |= {
+        "sku": before["sku"] | {"capacity": count},
         "properties": before["properties"] | {"provisioningState": "Updating"},
     }
     return _roll_out(call, endpoint["name"], document, 200)

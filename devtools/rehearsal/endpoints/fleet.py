@@ -10,6 +10,8 @@ from __future__ import annotations
 import shutil
 import threading
 import uuid
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +35,8 @@ DRAIN = 10.0
 OWN_COMMAND = ["bash", str(ROOT / "docker" / "serve.sh")]
 #: Seconds that containers get to end when the emulator itself goes.
 SHORT_GRACE = 3.0
+#: Seconds for roll-outs that are given up then.
+LAST_WORDS = 10.0
 _FLEETS: dict[Path, Fleet] = {}
 _FLEETS_LOCK = threading.Lock()
 
@@ -49,15 +53,24 @@ def fleet_of(rehearsal: Rehearsal) -> Fleet:
 class Coming:
     """A revision on its way."""
 
+    again: bool = False
+    """It was there before the emulator was restarted: requests wait for it."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
     replicas: Replicas | None = None
+    first_ready: Future[None] = field(default_factory=Future)
+    """Done once one of its containers is ready, or it is over."""
 
     def cancel(self) -> None:
         """Have it given up."""
         self.cancelled.set()
         if self.replicas:
             self.replicas.wake()
+
+    def answer(self, _: object = None) -> None:
+        """Let those go on who wait for it."""
+        with suppress(InvalidStateError):
+            self.first_ready.set_result(None)
 
 
 class Fleet:
@@ -77,11 +90,25 @@ class Fleet:
         with self._lock:
             return self._serving.get(key)
 
-    def starting(self, endpoint: str, deployment: str) -> Replicas | None:
-        """The revision that is on its way, where there is one."""
+    def starting_again(self, endpoint: str, deployment: str) -> Coming | None:
+        """What is on its way to be as it was before the emulator was restarted."""
         with self._lock:
             coming = self._coming.get(_key(endpoint, deployment))
-        return coming.replicas if coming else None
+        return coming if coming and coming.again else None
+
+    def expect(self, endpoint: str, deployment: str, again: bool = True) -> Coming:
+        """Say that a deployment will be rolled out, once what is on its way is over.
+
+        Args:
+            again: as it was before the emulator was restarted: requests that come from now on wait for it.
+        """
+        while True:
+            with self._lock:
+                there = self._coming.get(_key(endpoint, deployment))
+                if there is None:
+                    there = self._coming[_key(endpoint, deployment)] = Coming(again)
+                    return there
+            there.over.wait()
 
     def journal(self, endpoint: str, deployment: str) -> Journal:
         """What can be read of a deployment's containers."""
@@ -91,24 +118,31 @@ class Fleet:
                 self._journals[key] = Journal(self._folder(endpoint, deployment))
             return self._journals[key]
 
-    def roll_out(self, endpoint: str, deployment: str, document: Document, revision: str | None = None) -> str:
+    def roll_out(
+        self,
+        endpoint: str,
+        deployment: str,
+        document: Document,
+        revision: str | None = None,
+        coming: Coming | None = None,
+    ) -> str:
         """Start a revision; once it is ready it takes the place of the one before, which then ends.
 
         Args:
             revision: the one that it was before the emulator was restarted; what was downloaded for it is used again.
+            coming: what `expect` gave.
 
         Returns the revision's name.
 
         Raises:
             WireError: it will never be ready; the one before goes on.
         """
-        revision = revision or uuid.uuid4().hex[:8]
-        key, coming = _key(endpoint, deployment), Coming()
-        with self._lock:
-            self._coming[key] = coming
+        coming = coming or self.expect(endpoint, deployment, again=False)
+        revision, key = revision or uuid.uuid4().hex[:8], _key(endpoint, deployment)
         place = self._folder(endpoint, deployment) / revision
         try:
             coming.replicas = self._prepare(endpoint, deployment, document, place, coming.cancelled)
+            coming.replicas.first_ready.add_done_callback(coming.answer)
             coming.replicas.begin()
             coming.replicas.wait_ready(coming.cancelled)
             with self._lock:
@@ -123,6 +157,7 @@ class Fleet:
             with self._lock:
                 self._coming.pop(key, None)
             coming.over.set()
+            coming.answer()
         if before:
             before.retire(before.plan.timeout + DRAIN)
         self._sweep(endpoint, deployment, keep=revision)
@@ -148,7 +183,6 @@ class Fleet:
         """End all of them, at once: the emulator goes."""
         with self._lock:
             coming, serving = list(self._coming.values()), list(self._serving.values())
-            self._coming.clear()
             self._serving.clear()
         for one in coming:
             one.cancel()
@@ -157,6 +191,8 @@ class Fleet:
             thread.start()
         for thread in threads:
             thread.join()
+        for one in coming:
+            one.over.wait(LAST_WORDS)
         with _FLEETS_LOCK:
             _FLEETS.pop(self._rehearsal.home, None)
 

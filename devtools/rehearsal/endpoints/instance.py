@@ -75,7 +75,7 @@ class Instance:
         self._name, self._plan, self._start, self._journal = name, plan, start, journal
         self._changed, self._refused = changed, refused
         self._wake = threading.Condition()
-        self._stopping = False
+        self._stopping, self._grace = False, GRACE
         self._ended = False
         self._been_ready = False
         self._started: Started | None = None
@@ -88,7 +88,7 @@ class Instance:
     def stop(self, grace: float = GRACE) -> None:
         """End it for good; it is gone afterwards."""
         with self._wake:
-            self._stopping = True
+            self._stopping, self._grace = True, grace
             self._wake.notify_all()
         if self._started:
             self._started.stop(grace)
@@ -124,7 +124,7 @@ class Instance:
         with self._wake:
             self._started, self._ended = started, False
         if self._stopping:
-            started.stop(GRACE)
+            started.stop(self._grace)
             return ""
         self.address = started.address or ""
         self._journal.event("Created", "Created container inference-server")
@@ -135,7 +135,7 @@ class Instance:
         if self.state == READY:
             self._become(UNREADY)
         if started.is_alive():
-            started.stop(GRACE)
+            started.stop(self._grace)
         code = started.wait()
         reader.join()
         if not problem and not self._stopping:

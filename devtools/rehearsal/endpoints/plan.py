@@ -130,6 +130,12 @@ def _environment(rehearsal: Rehearsal, identifier: str | None) -> dict[str, Any]
             "NotEmulated",
             f"environment {name}:{version} is to be built: the rehearsal builds no images; name one that is built",
         )
+    if properties.get("condaFile"):
+        raise WireError(
+            501,
+            "NotEmulated",
+            f"environment {name}:{version} has a conda file: the rehearsal builds no images; name one that has it all",
+        )
     return properties
 
 

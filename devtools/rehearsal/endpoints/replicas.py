@@ -22,6 +22,8 @@ from devtools.rehearsal.runner import Started
 
 #: Requests that are let through at once, for each that the deployment says an instance takes: half of them wait there.
 QUEUED = 2
+#: What an operation that was given up has failed with.
+CANCELLED = "OperationCanceled"
 
 
 class Refused(Exception):
@@ -75,7 +77,7 @@ class Replicas:
             self._change.wait_for(lambda: cancelled.is_set() or self._settled())
             failed = next((one for one in self._instances if one.state == instances.FAILED), None)
         if cancelled.is_set():
-            raise wording.failed("OperationCanceled", "Operation was canceled by another operation.")
+            raise wording.failed(CANCELLED, "Operation was canceled by another operation.")
         if failed:
             raise wording.failed("ResourceNotReady", f"User container has crashed or terminated: {failed.why}")
 

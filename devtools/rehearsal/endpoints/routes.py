@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from devtools.rehearsal import MANAGEMENT_HOST, WORKSPACE_PATH
 from devtools.rehearsal.endpoints import deployments, keys, monitor, online_endpoints
-from devtools.rehearsal.endpoints.fleet import fleet_of
+from devtools.rehearsal.endpoints.fleet import Coming, fleet_of
 from devtools.rehearsal.endpoints.online_endpoints import BUSY, DEPLOYMENTS, KIND
+from devtools.rehearsal.endpoints.replicas import CANCELLED
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.wire import Route, WireError
 
@@ -63,9 +64,9 @@ def resume(rehearsal: Rehearsal) -> None:
         if deployment["properties"]["provisioningState"] in BUSY:
             _change_state(rehearsal, DEPLOYMENTS, key, "Failed")
         if served := deployment["_"].get("serving"):
-            threading.Thread(
-                target=_start_again, args=(rehearsal, key, served, deployment["_"]["revision"]), daemon=True
-            ).start()
+            coming = fleet_of(rehearsal).expect(*key.split("/"))
+            told = (rehearsal, key, served, deployment["_"]["revision"], coming)
+            threading.Thread(target=_start_again, args=told, name=f"start {key}", daemon=True).start()
 
 
 def end(rehearsal: Rehearsal) -> None:
@@ -73,11 +74,14 @@ def end(rehearsal: Rehearsal) -> None:
     fleet_of(rehearsal).end()
 
 
-def _start_again(rehearsal: Rehearsal, key: str, served: Document, revision: str) -> None:
+def _start_again(rehearsal: Rehearsal, key: str, served: Document, revision: str, coming: Coming) -> None:
     endpoint, _, name = key.partition("/")
     try:
-        fleet_of(rehearsal).roll_out(endpoint, name, served, revision)
+        fleet_of(rehearsal).roll_out(endpoint, name, served, revision, coming)
     except WireError as error:
+        if error.code == CANCELLED:
+            # the emulator goes, and it will be there again with the next one
+            return
         print(f"deployment {key}: {error.message}", file=sys.stderr, flush=True)
         _change_state(rehearsal, DEPLOYMENTS, key, "Failed")
 

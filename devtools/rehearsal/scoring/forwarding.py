@@ -30,12 +30,15 @@ from devtools.rehearsal.wire import Call, Late, WireError
 
 #: Headers that belong to one connection alone, and the key, which is the front door's.
 HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "authorization"}
+HUNG_UP = 499
 #: Headers of the front door's own.
 REASON = "ms-azureml-model-error-reason"
 MODEL_STATUS = "ms-azureml-model-error-statuscode"
 MODEL_TIME = "ms-azureml-model-time"
 #: Seconds for a connection to a container.
 CONNECT = 5.0
+#: Seconds that a request waits for a deployment that is started again with the emulator.
+RESTART = 180.0
 #: How often another place is looked for, when one went in between.
 ATTEMPTS = 10
 _CLIENTS: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
@@ -51,7 +54,8 @@ class Forwarded(Late, StreamingResponse):
     """The answer to one request."""
 
     def __init__(self, call: Call, endpoint: Document) -> None:
-        super().__init__(iter(()))
+        # (that of a client who went away: nobody else sees it)
+        super().__init__(iter(()), HUNG_UP)
         self._call, self._endpoint = call, endpoint
         self._fleet = fleet_of(call.rehearsal)
         self._deployment = ""
@@ -131,10 +135,10 @@ class Forwarded(Late, StreamingResponse):
             names = [one["name"] for _, one in call.rehearsal.store.all("deployments", f"{name}/")]
         self._deployment = routing.choose(found, call.headers, names)
         serving = self._fleet.serving(name, self._deployment)
-        if serving is None and (coming := self._fleet.starting(name, self._deployment)):
+        if serving is None and (coming := self._fleet.starting_again(name, self._deployment)):
             # the emulator was restarted a moment ago, and its deployments with it
-            await asyncio.wait([asyncio.wrap_future(coming.first_ready)], timeout=coming.plan.timeout)
-            serving = self._fleet.serving(name, self._deployment) or coming
+            await asyncio.wait([asyncio.wrap_future(coming.first_ready)], timeout=RESTART)
+            serving = self._fleet.serving(name, self._deployment) or coming.replicas
         if serving is None:
             raise _not_ready("no healthy upstream")
         return serving

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devtools.rehearsal.assets import addresses
+from devtools.rehearsal.building import image_of
 from devtools.rehearsal.endpoints import validation, wording
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.wire import WireError, missing
@@ -85,7 +86,7 @@ def read(rehearsal: Rehearsal, deployment: Document) -> Plan:
     routes = _routes(environment)
     settings = told["requestSettings"]
     return Plan(
-        image=environment["image"],
+        image=image_of(rehearsal, environment),
         environment=_variables(rehearsal, told),
         model=_model(rehearsal, told),
         code=_code(rehearsal, told),
@@ -124,18 +125,6 @@ def _environment(rehearsal: Rehearsal, identifier: str | None) -> dict[str, Any]
             "the deployment names no environment: the rehearsal builds no image for an MLflow model; give it one",
         )
     name, version, properties = asset(rehearsal, "environments", identifier)
-    if not properties.get("image"):
-        raise WireError(
-            501,
-            "NotEmulated",
-            f"environment {name}:{version} is to be built: the rehearsal builds no images; name one that is built",
-        )
-    if properties.get("condaFile"):
-        raise WireError(
-            501,
-            "NotEmulated",
-            f"environment {name}:{version} has a conda file: the rehearsal builds no images; name one that has it all",
-        )
     return properties
 
 

@@ -220,13 +220,13 @@ def connect(port: int, head: str) -> tuple[str, str]:
 
 
 def test_a_call_that_nobody_answers_names_itself(signed_in):
-    answer = Arm().get(f"{WORKSPACE}/schedules")
+    answer = Arm().get(f"{WORKSPACE}/not-emulated")
     assert answer.status_code == 501
     assert answer.json()["error"] == {
         "code": "NotEmulated",
-        "message": f"GET https://management.azure.com{WORKSPACE}/schedules: the rehearsal does not know this call",
+        "message": f"GET https://management.azure.com{WORKSPACE}/not-emulated: the rehearsal does not know this call",
     }
-    assert "not emulated: GET https://management.azure.com/W/schedules (1 times)" in status(signed_in.home)
+    assert "not emulated: GET https://management.azure.com/W/not-emulated (1 times)" in status(signed_in.home)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The image of an environment: the one that it names, or one that is built from the context that it brings.
 
-image = image_of(rehearsal, environment["properties"])
+image = have(rehearsal, environment["properties"])
 
 Azure builds in tasks of its registry; here the Docker engine does, once for each context. Without an engine there are
 no images at all, and what a context says is not looked at.
@@ -28,21 +28,27 @@ SHOWN = 20
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def image_of(rehearsal: Rehearsal, environment: dict[str, Any]) -> str:
-    """The name of the image, built if need be.
-
-    Raises:
-        WireError: there is neither an image nor a context, or the build fails.
-    """
+def image_of(environment: dict[str, Any]) -> str:
+    """The name of the image, built or not; raises WireError where there is neither an image nor a context."""
     if environment.get("image"):
         return environment["image"]
     build = environment.get("build") or {}
     if not build.get("contextUri"):
         raise WireError(501, "NotEmulated", "the environment names no image and no build context; name one of them")
-    name = f"{REPOSITORY}:{hashlib.sha256(build['contextUri'].encode()).hexdigest()[:16]}"
-    if rehearsal.runner.kind == "docker":
+    return f"{REPOSITORY}:{hashlib.sha256(build['contextUri'].encode()).hexdigest()[:16]}"
+
+
+def have(rehearsal: Rehearsal, environment: dict[str, Any]) -> str:
+    """Build the image of an environment that brings a context, and pull any other one; its name.
+
+    Raises:
+        WireError: the build fails, or the image cannot be pulled.
+    """
+    name, build = image_of(environment), environment.get("build") or {}
+    if not environment.get("image") and rehearsal.runner.kind == "docker":
         with _ONE_AT_A_TIME:
             _ensure(rehearsal, name, build["contextUri"], build.get("dockerfilePath") or "Dockerfile")
+    rehearsal.runner.pull(name)
     return name
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devtools.rehearsal.building import have
 from devtools.rehearsal.endpoints import files, permissions, plan, wording
 from devtools.rehearsal.endpoints.counters import Counters
 from devtools.rehearsal.endpoints.journal import DONE, GOING_ON, Journal
@@ -213,7 +214,7 @@ class Fleet:
             cancelled.wait(float(told["seconds"]))
         journal.step("SystemSetup", DONE)
         permissions.check(rehearsal, endpoint, found)
-        self._pull(found.image, journal)
+        self._pull(found, journal)
         mounts = files.bring(rehearsal, found, place, journal)
         environment = dict(found.environment)
         alone = rehearsal.runner.kind == "process"
@@ -234,13 +235,14 @@ class Fleet:
         name = f"{endpoint}-{deployment}-{place.name}"
         return Replicas(name, found, start, journal, probe_refused=rehearsal.refusals.take("probe") is not None)
 
-    def _pull(self, image: str, journal: Journal) -> None:
+    def _pull(self, found: plan.Plan, journal: Journal) -> None:
+        image = found.image
         journal.step("UserContainerImagePull", GOING_ON)
         journal.event("Pulling", "Start pulling container image")
         try:
             if self._rehearsal.refusals.take("image-pull"):
                 raise WireError(400, "ImagePullFailed", f"manifest of {image} unknown")
-            self._rehearsal.runner.pull(image)
+            have(self._rehearsal, found.source)
         except WireError as error:
             journal.event("ImagePullFailed", f"Image pull failed: {error.message}", warning=True)
             message = f"Unable to download user container image {image}: {error.message}."

@@ -61,7 +61,10 @@ class Plan:
     """All that is needed to start a deployment's containers."""
 
     image: str
+    source: Document
+    """The environment's properties: where the image comes from."""
     environment: dict[str, str]
+    """What the containers find in theirs."""
     model: Folder | None
     code: Folder | None
     port: int
@@ -86,7 +89,8 @@ def read(rehearsal: Rehearsal, deployment: Document) -> Plan:
     routes = _routes(environment)
     settings = told["requestSettings"]
     return Plan(
-        image=image_of(rehearsal, environment),
+        image=image_of(environment),
+        source=environment,
         environment=_variables(rehearsal, told),
         model=_model(rehearsal, told),
         code=_code(rehearsal, told),
@@ -124,7 +128,7 @@ def _environment(rehearsal: Rehearsal, identifier: str | None) -> dict[str, Any]
             "NotEmulated",
             "the deployment names no environment: the rehearsal builds no image for an MLflow model; give it one",
         )
-    name, version, properties = asset(rehearsal, "environments", identifier)
+    *_, properties = asset(rehearsal, "environments", identifier)
     return properties
 
 

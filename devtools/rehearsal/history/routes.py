@@ -39,9 +39,7 @@ def details(call: Call) -> Document:
         "inputDatasets": [],
         "outputDatasets": [],
         "runDefinition": None,
-        "logFiles": {
-            name: blobs.url(container, path + name, permissions="r") for name in found if name.startswith(LOGS)
-        },
+        "logFiles": {name: blobs.url(container, path + name, permissions="r") for name in logs},
         "submittedBy": job["systemData"]["createdBy"],
     }
 

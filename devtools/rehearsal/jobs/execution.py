@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devtools.rehearsal.assets import addresses
-from devtools.rehearsal.building import image_of
+from devtools.rehearsal.building import have, image_of
 from devtools.rehearsal.jobs import nodes, plan, surroundings
 from devtools.rehearsal.jobs.outputs import Outputs
 from devtools.rehearsal.jobs.plan import Place, Plan
@@ -101,10 +101,10 @@ class Execution:
         if (slow := self._rehearsal.refusals.take("slow")) and self._cancelled.wait(slow["seconds"]):
             return "Canceled"
         planned = plan.read(self._rehearsal, self._name, self._properties())
-        image = image_of(self._rehearsal, planned.environment)
+        image = image_of(planned.environment)
         if self._rehearsal.refusals.take("image-pull"):
             raise WireError(400, "ImagePullFailed", f"Failed to pull Docker image {image}: manifest unknown")
-        self._rehearsal.runner.pull(image)
+        have(self._rehearsal, planned.environment)
         # a node of its own: nothing is there but what the storage has
         shutil.rmtree(self._folder, ignore_errors=True)
         outputs = Outputs(self._rehearsal, planned.outputs, self._folder / "outputs")
@@ -118,8 +118,7 @@ class Execution:
             self._name,
             image=image,
             command=["bash", "-c", command],
-            environment=surroundings.variables(self._rehearsal, self._name, self._properties())
-            | dict(planned.variables),
+            environment=around | dict(planned.variables),
             mounts=mounts,
             workdir=planned.workdir,
             network_host=True,

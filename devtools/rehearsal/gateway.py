@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from devtools.errors import KitError
 from devtools.rehearsal import admission, operations
 from devtools.rehearsal.wire import Answer, Call, Late, Route, WireError
 
@@ -52,15 +53,7 @@ THREADS = 128
 
 def packages() -> list[ModuleType]:
     """The `routes` module of each resource type."""
-    found = []
-    for name in PACKAGES:
-        module = f"devtools.rehearsal.{name}.routes"
-        try:
-            found.append(importlib.import_module(module))
-        except ModuleNotFoundError as error:
-            if error.name not in (module, module.rpartition(".")[0]):
-                raise
-    return found
+    return [importlib.import_module(f"devtools.rehearsal.{name}.routes") for name in PACKAGES]
 
 
 def routes(modules: Iterable[ModuleType]) -> list[Route]:
@@ -111,6 +104,9 @@ class Gateway:
             answer = self._handle(*found, request, host, path, content)
         except WireError as error:
             answer = error.answer()
+        except KitError as error:
+            # a program that could not be had (the registry, MLflow)
+            answer = WireError(503, "ServiceUnavailable", str(error)).answer()
         except Exception as error:
             traceback.print_exc()
             answer = WireError(500, "InternalServerError", f"{type(error).__name__}: {error}").answer()

@@ -245,6 +245,8 @@ class Fleet:
             have(self._rehearsal, found.source)
         except WireError as error:
             journal.event("ImagePullFailed", f"Image pull failed: {error.message}", warning=True)
+            if error.code == "ImageBuildFailure":
+                raise wording.failed(error.code, error.message) from error
             message = f"Unable to download user container image {image}: {error.message}."
             raise wording.failed("BadArgument", message, "unable-to-download-user-container-image") from error
         journal.step("UserContainerImagePull", DONE)

@@ -1,5 +1,7 @@
 """What the service refuses, and what becomes of it: one line with its fix, an exit code, nothing half made."""
 
+import json
+
 import pytest
 
 

@@ -148,8 +148,8 @@ class Execution:
                 outputs.push()
                 self._lose_node(started, outputs, begun)
             except (WireError, NodeTaken):
-                threads[1].join(GRACE)
                 started.kill()
+                threads[1].join(GRACE)
                 raise
             late = timeout is not None and time.monotonic() - begun > timeout
             if self._cancelled.is_set() or late:

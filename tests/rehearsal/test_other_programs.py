@@ -28,7 +28,9 @@ def run(rehearsal, *command: str) -> list[dict]:
         timeout=400,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    # (the SDK prints dots while it waits, and ends that line nowhere)
+    lines = (line.lstrip(".") for line in done.stdout.splitlines())
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def merged(said: list[dict]) -> dict:

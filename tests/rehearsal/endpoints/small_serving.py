@@ -152,8 +152,8 @@ class Serving:
             "environment_variables": told,
             "instance_type": "Standard_F2s_v2",
             "instance_count": 1,
-            "liveness_probe": ProbeSettings(initial_delay=1, period=1, timeout=1, failure_threshold=3),
-            "readiness_probe": ProbeSettings(**{"initial_delay": 1, "period": 1, "timeout": 1} | probe),
+            "liveness_probe": ProbeSettings(initial_delay=1, period=1, timeout=5, failure_threshold=3),
+            "readiness_probe": ProbeSettings(**{"initial_delay": 1, "period": 1, "timeout": 5} | probe),
             "request_settings": OnlineRequestSettings(
                 request_timeout_ms=20_000, max_concurrent_requests_per_instance=20
             ),

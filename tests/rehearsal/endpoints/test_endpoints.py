@@ -4,6 +4,7 @@ python -m pytest tests/rehearsal/endpoints/test_endpoints.py
 """
 
 import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -236,6 +237,20 @@ def test_endpoints_come_back_as_they_were_when_the_emulator_is_restarted(serving
     assert ml_client.online_deployments.get("blue", deployed).provisioning_state == "Succeeded"
     # what it said before is still there
     assert "serving as blue" in ml_client.online_deployments.get_logs("blue", deployed, lines=50)
+
+
+def test_what_was_being_made_when_the_emulator_was_killed_has_failed(serving, deployed, ml_client, rehearsal):
+    rehearsal.refuse("slow", times=1, seconds=120)
+    ml_client.online_deployments.begin_create_or_update(serving.deployment(deployed, "green"))
+    process = serving.ask(deployed).json()["process"]
+    os.kill(session.running(rehearsal.home)["pid"], signal.SIGKILL)
+    session.ensure_up(rehearsal.home)
+    until(lambda: not is_alive(process), "what it left behind is ended")
+    assert ml_client.online_deployments.get("green", deployed).provisioning_state == "Failed"
+    assert serving.ask(deployed).json()["answer"] == "blue"
+    with pytest.raises(HttpResponseError, match="unrecoverable"):
+        serving.deploy(deployed, "green")
+    ml_client.online_deployments.begin_delete("green", deployed).result()
 
 
 def test_all_answers_so_far_fit_the_models_that_the_sdk_reads_them_with(rehearsal):

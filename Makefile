@@ -36,7 +36,7 @@ AZURE := $(if $(REHEARSE),$(PHIKIT) rehearsal run --) $(PHIKIT) azure
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-train setup-test setup-azure local-train data runs mlflow serve export up down logs flow-test flow-serve evaluate chat setup-flow setup-chat setup-agent azure-rehearse azure-check azure-image azure-train azure-list azure-status azure-logs azure-cancel azure-register image image-gpu stand-in-base doctor test bench lint format lock clean python
+.PHONY: help setup setup-train setup-test setup-azure local-train data runs mlflow serve export up down logs flow-test flow-serve evaluate chat setup-flow setup-chat setup-agent azure-rehearse azure-check azure-image azure-train azure-list azure-status azure-logs azure-cancel azure-register azure-deploy azure-endpoint azure-invoke azure-rollback azure-keys azure-chat azure-down image image-gpu stand-in-base doctor test bench lint format lock clean python
 
 help:
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -136,6 +136,27 @@ azure-cancel: setup-azure ## end a job; JOB= YES=1
 
 azure-register: setup-azure ## register a run's model; RUN=
 	@$(AZURE) register $(call option,--run,$(RUN))
+
+azure-deploy: setup-azure ## a model behind the managed endpoint, without an outage; RUN= MODEL=name:version KEEP=1 YES=1
+	@$(AZURE) deploy $(call option,--run,$(RUN)) $(call option,--model,$(MODEL)) $(if $(KEEP),--keep) $(if $(YES),--yes)
+
+azure-endpoint: setup-azure ## what is behind it: models, traffic, cost a day
+	@$(AZURE) endpoint
+
+azure-invoke: setup-azure ## ask it; QUESTION=
+	@$(AZURE) invoke $(if $(strip $(QUESTION)),$(call quoted,$(QUESTION)))
+
+azure-rollback: setup-azure ## back to what was live before; YES=1
+	@$(AZURE) rollback $(if $(YES),--yes)
+
+azure-keys: setup-azure ## its keys; SHOW=1 ROTATE=primary|secondary
+	@$(AZURE) keys $(if $(SHOW),--show) $(call option,--rotate,$(ROTATE))
+
+azure-chat: setup-azure ## the chat page in front of it, in containers; http://127.0.0.1:7861
+	@$(PHIKIT) chat --target azure
+
+azure-down: setup-azure ## delete what the kit made there, say what stays; YES=1
+	@$(AZURE) down $(if $(YES),--yes)
 
 ##@ Images
 image: setup ## build the runtime image (local-train does so by itself)

@@ -13,6 +13,7 @@ import click
 
 from devtools import model_commands, stack
 from devtools.azure.commands import azure
+from devtools.chat import chat
 from devtools.errors import BAD_INPUT, FAILED, INTERRUPTED, BadInput, KitError
 from devtools.examples import ExampleGroup, backend_option, training_options
 from devtools.rehearsal.commands import rehearsal
@@ -66,7 +67,7 @@ def train(backend: str, overrides: tuple[str, ...], **options: object) -> None:
 
 cli.add_command(model_commands.serve)
 cli.add_command(model_commands.export)
-for command in (stack.up, stack.down, stack.logs, azure, rehearsal):
+for command in (stack.up, stack.down, stack.logs, chat, azure, rehearsal):
     cli.add_command(command)
 
 

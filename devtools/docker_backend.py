@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from devtools import image
 from devtools.backend import Task, folders_made
 from devtools.errors import BadInput, KitError
+from devtools.owner import is_alive, of_process
 from devtools.settings import Settings
 from devtools.supervision import Signals
 
@@ -101,7 +101,7 @@ class DockerBackend:
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if task.gpu else [],
-            labels={OWNER_LABEL: _owner(os.getpid()), TASK_LABEL: _identity(task)},
+            labels={OWNER_LABEL: of_process(os.getpid()), TASK_LABEL: _identity(task)},
         )
 
     def _mounts(self, task: Task, ca_file: Path | None) -> list:
@@ -190,7 +190,7 @@ class DockerBackend:
         """End containers of this very task whose command line is gone: they hold its lock, and nobody stops them."""
         same = {"label": f"{TASK_LABEL}={_identity(task)}"}
         for container in self._client.containers.list(all=True, filters=same, ignore_removed=True):
-            if _is_alive(container.labels.get(OWNER_LABEL, "")):
+            if is_alive(container.labels.get(OWNER_LABEL, "")):
                 continue
             if container.status == "running":
                 print(f"ending {container.name}, left over from a command line that was killed", file=sys.stderr)
@@ -241,27 +241,6 @@ def _code(task: Task) -> str:
 
 def _identity(task: Task) -> str:
     return f"{task.name} in {','.join(map(str, task.writes))}"
-
-
-def _owner(pid: int) -> str:
-    """A process that cannot be mistaken for a later one with the same pid: host, pid, start time."""
-    return f"{socket.gethostname()}/{pid}/{_start_time(pid)}"
-
-
-def _start_time(pid: int) -> str:
-    try:
-        # field 22 of /proc/PID/stat; the command in field 2 may hold blanks, but ends at the last parenthesis
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def _is_alive(owner: str) -> bool:
-    host, _, rest = owner.partition("/")
-    pid, _, started = rest.partition("/")
-    if host != socket.gethostname() or not started:
-        return True  # of another machine, or of one without /proc: not ours to judge
-    return _start_time(int(pid)) == started
 
 
 def _explanation(error: Exception) -> str:

@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from devtools.azure import training_commands
+from devtools.azure import endpoint_commands, training_commands
 from devtools.errors import FAILED, KitError
 from devtools.examples import ExampleGroup
 
@@ -72,5 +72,5 @@ def image(gpu: bool) -> None:
     click.echo(made.image or "built by Azure when it is first used")
 
 
-for command in training_commands.COMMANDS:
+for command in (*training_commands.COMMANDS, *endpoint_commands.COMMANDS):
     azure.add_command(command)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 
 import pytest
 import requests
@@ -79,7 +80,11 @@ def test_calls_of_the_storage_are_there_too(signed_in):
     container = "azureml-blobstore-00000000-0000-0000-0000-000000000005"
     address = f"https://phikitrehearsal.blob.core.windows.net/{container}?{listed['sasToken']}"
     ContainerClient.from_container_url(address).upload_blob("a folder/a file.txt", b"words", overwrite=True)
-    found = [call for call in report.calls(signed_in.home) if call["path"].endswith("/a folder/a file.txt")]
+    deadline = time.monotonic() + 10
+    # (Azurite writes its line when it has answered)
+    while not (found := [c for c in report.calls(signed_in.home) if c["path"].endswith("/a folder/a file.txt")]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert [(call["method"], call["status"]) for call in found] == [("PUT", 201)]
     assert found[0]["query"].get("sig", "***") == "***"
     assert listed["sasToken"].partition("sig=")[2] not in json.dumps(report.calls(signed_in.home))

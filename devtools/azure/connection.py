@@ -1,4 +1,4 @@
-"""Where the endpoint answers and with which key: fetched when somebody asks, handed over in the environment, kept nowhere.
+"""Where the endpoint answers and with which key: fetched when it is asked for, kept nowhere.
 
 phikit azure connect -- make flow-test
 """

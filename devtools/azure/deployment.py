@@ -6,8 +6,10 @@ make(workspace, "my-endpoint", "green", wanted)
 
 from __future__ import annotations
 
+import io
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +79,8 @@ def make(workspace: Workspace, name: str, deployment: str, wanted: Wanted, envir
     made = load_online_deployment(source=DEPLOYMENT, params_override=overrides)
     made.tags = ours(**{MODEL: wanted.model, IMAGE: environment.version, RUN: wanted.run})
     print(f"deployment {deployment}: {wanted.model} on {wanted.size.name}, starting", file=sys.stderr, flush=True)
-    with told(f"deployment {deployment}"):
+    # (the SDK writes a dot a second to standard output)
+    with told(f"deployment {deployment}"), redirect_stdout(io.StringIO()):
         with uploading():
             poller = workspace.client.online_deployments.begin_create_or_update(made)
         poller.result()

@@ -20,28 +20,57 @@ from devtools.errors import BadInput, KitError
 SHOWN = 300
 TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 QUOTA = "ask for more in the portal (Azure Machine Learning, Quota), take a smaller size, or another region"
-#: What is looked for in the code and the message, in this order, and what mends it.
-FIXES = (
-    (r"SubscriptionNotFound", "check AZURE_SUBSCRIPTION_ID: az account list --output table"),
-    (r"ResourceGroupNotFound", "check AZURE_RESOURCE_GROUP: az group list --output table"),
-    (r"workspaces/[^/]+' under resource group .* was not found|WorkspaceNotFound", "check AZURE_WORKSPACE"),
-    (r"ExpiredAuthenticationToken|InvalidAuthenticationToken\b|token (is|has) expired", "sign in again: az login"),
-    (r"InvalidAuthenticationTokenTenant", "set AZURE_TENANT_ID to its tenant, or: az login --tenant TENANT"),
-    (r"RequestDisallowedByPolicy", "a policy of the subscription forbids it; ask who owns the subscription"),
-    (r"ClusterCoreQuotaReached|OutOfQuota|QuotaExceeded|not enough quota|InsufficientQuota|quota", QUOTA),
-    (r"SkuNotAvailable|InvalidVmSize|VMSize is not a supported|VMSizeNotSupported|"
-        r"not (supported|available|offered) in .*(region|location)",
-        "name another size, or a workspace in a region that has it"),
-    (r"NameNotAvailable|already (taken|in use|exists in (the|this) region)|NameTaken",
-     "choose another name: PHIKIT_AZURE_ENDPOINT"),
-    (r"AcrPull|pull.*(denied|unauthorized|forbidden)", "give the identity the role AcrPull on the registry"),
-    (r"ImagePull|image .*(not found|cannot be pulled|could not be pulled)|ImageBuildFailure",
-     "check that the image is in the registry: phikit azure image"),
-    (r"AuthorizationPermissionMismatch|AuthorizationFailure|StorageWriteDenied",
-     "give yourself the role Storage Blob Data Contributor on the workspace's storage account"),
-    (r"TooManyRequests", "wait a minute and give the same command again"),
-    (r"ServiceUnavailable|InternalServerError|ServerBusy|GatewayTimeout", "give the same command again; it goes on"),
-)  # fmt: skip
+#: What mends it, by what is looked for in the code and the message, in this order.
+FIXES: dict[str, tuple[str, ...]] = {
+    "check AZURE_SUBSCRIPTION_ID: az account list --output table": ("SubscriptionNotFound",),
+    "check AZURE_RESOURCE_GROUP: az group list --output table": ("ResourceGroupNotFound",),
+    "check AZURE_WORKSPACE": ("workspaces/[^/]+' under resource group .* was not found", "WorkspaceNotFound"),
+    "sign in again: az login": (
+        "ExpiredAuthenticationToken",
+        r"InvalidAuthenticationToken\b",
+        "token (is|has) expired",
+    ),
+    "set AZURE_TENANT_ID to its tenant, or: az login --tenant TENANT": ("InvalidAuthenticationTokenTenant",),
+    "a policy of the subscription forbids it; ask who owns the subscription": ("RequestDisallowedByPolicy",),
+    QUOTA: ("CoreQuota", "OutOfQuota", "QuotaExceeded", "not enough quota", "InsufficientQuota", "quota"),
+    "name another size, or a workspace in a region that has it": (
+        "SkuNotAvailable",
+        "InvalidVmSize",
+        "VMSize is not a supported",
+        "VMSizeNotSupported",
+        "is not supported for managed online deployments",
+        "not (supported|available|offered) in .*(region|location)",
+    ),
+    "choose another name: PHIKIT_AZURE_ENDPOINT": (
+        "NameNotAvailable",
+        "NameTaken",
+        "There is already an endpoint with this name",
+        "already (taken|in use|exists in (the|this) region)",
+    ),
+    "give the identity the role AcrPull on the registry": (
+        "AcrPull",
+        "does not have pull permission",
+        "pull.*(denied|unauthorized|forbidden)",
+    ),
+    "check that the image is in the registry: phikit azure image": (
+        "ImagePull",
+        "ImageBuildFailure",
+        "Unable to download user container image",
+        "image .*(not found|cannot be pulled|could not be pulled)",
+    ),
+    "give yourself the role Storage Blob Data Contributor on the workspace's storage account": (
+        "AuthorizationPermissionMismatch",
+        "AuthorizationFailure",
+    ),
+    "wait a minute and give the same command again": ("TooManyRequests",),
+    "give the same command again; it goes on": (
+        "ServiceUnavailable",
+        "InternalServerError",
+        "ServerBusy",
+        "GatewayTimeout",
+        r"because it is in .* provisioning state",
+    ),
+}
 
 
 @contextmanager
@@ -77,7 +106,8 @@ def explained(error: Exception, doing: str) -> KitError:
     said = message if not code or code in message else f"{message} ({code})"
     if code == "AuthorizationFailed":
         return KitError(f"{doing}: {_role(' '.join(str(error).split()))}")
-    fix = next((fix for pattern, fix in FIXES if re.search(pattern, f"{code} {message}", re.IGNORECASE)), None)
+    whole = f"{code} {message}"
+    fix = next((fix for fix, words in FIXES.items() if re.search("|".join(words), whole, re.IGNORECASE)), None)
     status = getattr(error, "status_code", None)
     if fix is None and status == 401:
         fix = "sign in again: az login"
@@ -132,6 +162,10 @@ def _role(message: str) -> str:
 def _line(error: Exception) -> str:
     """The error's own words on one line, without colours, codes repeated or addresses of help pages."""
     text = getattr(error, "message", None) or str(error)
+    # what is wrong with a request stands in the details alone
+    details = [one.message for one in getattr(getattr(error, "error", None), "details", None) or [] if one.message]
+    if details and re.match(r"\W*\w*\W*The request is invalid", str(text)):
+        text = " ".join(details)
     text = TERMINAL.sub("", str(text))
     text = re.split(r"\n(?:Code|Target|Exception Details|Additional Information):", text)[0]
     return " ".join(text.split())[:SHOWN].rstrip(" .:")

@@ -22,6 +22,9 @@ LONGEST_MESSAGE = 400
 SHORTEST_SECRET = 8
 #: What another try of the same question cannot help.
 HOPELESS = frozenset({"refused", "settings"})
+#: Header of a managed endpoint with the status that its server answered (learn.microsoft.com: "HTTP status codes for
+#: online endpoints").
+BEHIND = "ms-azureml-model-error-statuscode"
 COMPOSED = frozenset({"scoring", "scoring-base"})  # (as compose.yaml names them)
 #: How servers say that a conversation does not fit: this kit's, and those that speak OpenAI's contract.
 TOO_LONG = re.compile(r"shorten the conversation|than the context|maximum context length|context_length", re.I)
@@ -96,6 +99,10 @@ class Faults:
 
 def _refused(endpoint: Asked, error: openai.APIStatusError) -> EndpointError:
     where, status = endpoint.origin, error.status_code
+    if status == 424:
+        # a managed endpoint's front door: what the server behind it answered stands in a header
+        behind = error.response.headers.get(BEHIND, "")
+        status = int(behind) if behind.isdigit() else 503
     said = error.body.get("message") if isinstance(error.body, dict) else None
     said = " ".join(str(said).split())[:LONGEST_MESSAGE] if said else ""
     wait = error.response.headers.get("retry-after", "")

@@ -100,7 +100,16 @@ def test_an_answer_that_stops_half_way_is_not_asked_for_again(answer):
         assert len(server.bodies("/v1/chat/completions")) == 1
 
 
-@pytest.mark.parametrize(("status", "kind"), [("429 Too Many Requests", "overloaded"), ("503 Unavailable", "loading")])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("429 Too Many Requests", "overloaded"),
+        ("503 Unavailable", "loading"),
+        # as a managed endpoint hands them on
+        ("424 Failed Dependency\r\nms-azureml-model-error-statuscode: 429", "overloaded"),
+        ("424 Failed Dependency\r\nms-azureml-model-error-statuscode: 503", "loading"),
+    ],
+)
 def test_overload_passes(at_once, status, kind):
     busy = refusal(status, "busy", "Retry-After: 3")
     with endpoint(models=[models()], chat=[busy, busy, whole("Bill")]) as (uri, _):

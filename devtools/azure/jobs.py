@@ -36,7 +36,7 @@ def listed(workspace: Workspace) -> list[Job]:
 
 def running(workspace: Workspace) -> list[Job]:
     """Those that have not ended."""
-    return [job for job in listed(workspace) if job.status not in ENDED]
+    return [job for job in listed(workspace) if submission.state_of(job) not in ENDED]
 
 
 def find(workspace: Workspace, name: str | None) -> Job:

@@ -15,7 +15,7 @@ from typing import Any
 
 from devtools import data, models
 from devtools.azure.refusals import is_missing, told
-from devtools.azure.submission import COMPLETED, Record, find
+from devtools.azure.submission import COMPLETED, Record, find, state_of
 from devtools.azure.tags import ours
 from devtools.azure.workspace import Workspace, uploading
 from devtools.errors import BadInput
@@ -76,7 +76,7 @@ def _model(workspace: Workspace, name: str, folder: Path, digest: str) -> Any:
     run = Run(folder.parent)
     record = Record.read(run)
     job = find(workspace, record.job) if record and record.job else None
-    as_trained = job is not None and job.status == COMPLETED and not _exports(folder)
+    as_trained = job is not None and state_of(job) == COMPLETED and not _exports(folder)
     inputs = run.job.get("inputs", {})
     facts = {
         "run": run.name,

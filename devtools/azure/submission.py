@@ -102,6 +102,12 @@ def find(workspace: Workspace, name: str) -> Job | None:
     return None
 
 
+def state_of(job: Job) -> str:
+    """A job's state in the service's word."""
+    # (an enumeration of strings, whose text is its own name)
+    return str(getattr(job.status, "value", job.status))
+
+
 def submit(workspace: Workspace, wanted: Submission, record: Record) -> Record:
     """Submit a job for a run and return the record with its name.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from devtools.azure import endpoint, jobs, prices
 from devtools.azure.confirm import confirm
 from devtools.azure.refusals import told
+from devtools.azure.submission import state_of
 from devtools.azure.tags import is_ours
 from devtools.azure.workspace import Workspace
 
@@ -37,7 +38,7 @@ class Made:
         """Each, for people."""
         return [
             *(f"endpoint {one.name}" for one in self.endpoints),
-            *(f"job {one.name} ({one.status})" for one in self.jobs),
+            *(f"job {one.name} ({state_of(one)})" for one in self.jobs),
             *(f"cluster {one.name}" for one in self.clusters),
         ]
 

@@ -115,8 +115,9 @@ def _have_job(
 ) -> Record:
     """The record with a job that runs, waits or is complete: the one that is there, or a new one."""
     there = submission.find(workspace, record.job) if record.job else None
-    if there is not None and there.status not in (CANCELED, submission.FAILED, "NotResponding"):
-        click.echo(f"job: {record.job} is there ({there.status})", err=True)
+    state = submission.state_of(there) if there is not None else CANCELED
+    if state not in (CANCELED, submission.FAILED, "NotResponding"):
+        click.echo(f"job: {record.job} is there ({state})", err=True)
         return record
     offer = compute.examine(workspace, profile)
     price = prices.an_hour(offer.hourly)

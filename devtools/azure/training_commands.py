@@ -45,7 +45,7 @@ def list_jobs() -> None:
       phikit azure list
     """
     from devtools import tables
-    from devtools.azure import jobs
+    from devtools.azure import jobs, submission
     from devtools.azure.workspace import connect
     from devtools.settings import Settings
 
@@ -53,7 +53,9 @@ def list_jobs() -> None:
     for job in jobs.listed(connect(Settings.load())):
         made = job.creation_context.created_at if job.creation_context else None
         tags = job.tags or {}
-        rows.append([job.name, str(job.status), tags.get("recipe", ""), f"{made:%Y-%m-%d %H:%M}" if made else ""])
+        rows.append(
+            [job.name, submission.state_of(job), tags.get("recipe", ""), f"{made:%Y-%m-%d %H:%M}" if made else ""]
+        )
     tables.show(["job", "state", "recipe", "submitted"], rows)
 
 
@@ -66,14 +68,15 @@ def status(job: str | None) -> None:
       phikit azure status
       phikit azure status my-run
     """
-    from devtools.azure import jobs, stream
+    from devtools.azure import jobs, stream, submission
     from devtools.azure.workspace import connect
     from devtools.settings import Settings
 
     workspace = connect(Settings.load())
     found = jobs.find(workspace, job)
-    click.echo(f"{found.name}\t{found.status}\t{stream.studio(workspace, found.name)}")
-    if found.status == "Failed" and (reason := stream.error_of(workspace, found.name)):
+    state = submission.state_of(found)
+    click.echo(f"{found.name}\t{state}\t{stream.studio(workspace, found.name)}")
+    if state == "Failed" and (reason := stream.error_of(workspace, found.name)):
         click.echo(f"why: {reason}", err=True)
 
 
@@ -109,17 +112,18 @@ def cancel(job: str, yes: bool) -> None:
     """
     from devtools.azure import jobs
     from devtools.azure.confirm import confirm
-    from devtools.azure.submission import ENDED
+    from devtools.azure.submission import ENDED, state_of
     from devtools.azure.training import cancel
     from devtools.azure.workspace import connect
     from devtools.settings import Settings
 
     workspace = connect(Settings.load())
     found = jobs.find(workspace, job)
-    if found.status in ENDED:
-        click.echo(f"job {found.name}: has ended already ({found.status})", err=True)
+    state = state_of(found)
+    if state in ENDED:
+        click.echo(f"job {found.name}: has ended already ({state})", err=True)
         return
-    confirm(f"job {found.name} is {found.status}; cancel it?", yes)
+    confirm(f"job {found.name} is {state}; cancel it?", yes)
     cancel(workspace, found.name)
     click.echo(f"job {found.name}: canceled", err=True)
 

@@ -4,6 +4,7 @@ Jobs and endpoints run as processes here: what a container adds is tested in tes
 are what Azure would build (PHIKIT_AZURE_IMAGE=build), unless a test says otherwise.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -105,5 +106,21 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
 def nothing_is_refused(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a test switched on ends with it."""
     yield
-    if "rehearsed" in request.fixturenames:
+    if {"rehearsed", "small"} & set(request.fixturenames):
         request.getfixturevalue("rehearsed").refuse_nothing()
+
+
+@pytest.fixture(scope="session")
+def small(rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
+    """The same emulator, and a checkout whose trainings take a second."""
+    root = copy_of_the_checkout(tmp_path_factory.mktemp("small"))
+    training = root / "training"
+    shutil.copy(Path(__file__).with_name("small_training.py"), training)
+    job = training / "job.yaml"
+    job.write_text(job.read_text().replace("fine_tune.py", "small_training.py"))
+    data = root / "data"
+    data.mkdir()
+    for part in ("train", "test"):
+        row = {"messages": [{"role": "user", "content": part}, {"role": "assistant", "content": "yes"}]}
+        (data / f"{part}_data.jsonl").write_text(json.dumps(row) + "\n")
+    return Rehearsed(rehearsed.home, rehearsed.store, root)

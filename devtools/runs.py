@@ -193,7 +193,7 @@ class Runs:
 def check_name(name: str) -> str:
     """The name, if a run may have it; raises BadInput if not."""
     if not NAME.fullmatch(name) or name == LATEST:
-        raise BadInput(f"--name {name}: must be letters, digits, '.', '_' and '-' (100 at most), and not `{LATEST}`")
+        raise BadInput(f"--name {name[:60]}: must be letters, digits, '.', '_' and '-' (100 at most), and not `{LATEST}`")
     return name
 
 

@@ -29,6 +29,8 @@ for name in ("report.html", "loss_curve.png"):
 (run / "metrics.json").write_text(json.dumps({"after": {"exact_match": 1.0}}))
 if wanted["with_model"]:
     model.mkdir(parents=True, exist_ok=True)
-    (model / "MLmodel").write_text(f"run: {os.environ['MLFLOW_RUN_ID']}\n")
+    (model / "MLmodel").write_text(
+        f"run_id: {os.environ['MLFLOW_RUN_ID']}\nflavors:\n  python_function:\n    loader_module: none\n"
+    )
 (run / "run.json").write_text(json.dumps({"state": "finished", "code": os.environ.get("PHIKIT_CODE_VERSION")}))
 print("done", flush=True)

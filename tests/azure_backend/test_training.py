@@ -166,7 +166,7 @@ def test_a_run_of_this_machine_is_registered_from_its_folder(small):
     runs = small.root / "runs"
     local = runs / "local"
     (local / "model").mkdir(parents=True)
-    (local / "model" / "MLmodel").write_text("run: here\n")
+    (local / "model" / "MLmodel").write_text("flavors:\n  python_function:\n    loader_module: none\n")
     (local / "job.json").write_text(json.dumps({"inputs": {"recipe": "tiny_cpu", "train_sha256": "abc"}}))
     (local / "run.json").write_text(json.dumps({"state": "finished"}))
     done = small.phikit("azure", "register", "--run", "local")

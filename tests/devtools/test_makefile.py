@@ -44,7 +44,7 @@ def installed(tmp_path) -> Path:
     )
     for program in programs.iterdir():
         program.chmod(0o755)
-    for stamp in (".setup", ".setup-train", ".setup-test"):
+    for stamp in (".setup", ".setup-train", ".setup-azure", ".setup-test"):
         (tmp_path / ".venv" / stamp).touch()
     return tmp_path
 
@@ -62,7 +62,21 @@ def test_verbs_and_commands_agree():
     targets = set(re.findall(r"^([a-z-]+):", TEXT, re.MULTILINE))
     used = {words[0] for words in (line.split() for line in re.findall(r"\$\(PHIKIT\) ([a-z ]+)", TEXT))}
     assert used == set(cli.commands)
-    assert {name for name in used if name not in targets} == {"train", "backend"}
+    assert {name for name in used if name not in targets} == {"train", "backend", "azure", "rehearsal"}
+    # each command for Azure is a target of its own, but those that are there for another command
+    azure = {name.removeprefix("azure-") for name in targets if name.startswith("azure-")}
+    assert azure - {"rehearse", "chat"} == set(cli.commands["azure"].commands) - {"connect"}
+
+
+def test_every_command_for_azure_can_be_rehearsed(installed):
+    done = make(installed, "azure-train", "NAME=first", "SET=seed=1", "GPU=1", "YES=1", "DATA=my chats.jsonl")
+    words = ["train", "--recipe", "tiny_cpu", "--data", "my chats.jsonl", "--name", "first", "--gpu", "--yes"]
+    assert json.loads(done.stdout) == ["azure", *words, "--set", "seed=1"]
+    done = make(installed, "azure-deploy", "RUN=it's mine", "YES=1", "REHEARSE=1")
+    wrapped = ["rehearsal", "run", "--", ".venv/bin/phikit", "azure", "deploy", "--run", "it's mine", "--yes"]
+    assert json.loads(done.stdout) == wrapped
+    assert json.loads(make(installed, "azure-invoke", "QUESTION=Who?").stdout) == ["azure", "invoke", "Who?"]
+    assert json.loads(make(installed, "azure-chat").stdout) == ["chat", "--target", "azure"]
 
 
 def test_values_reach_the_command_as_they_are(installed):

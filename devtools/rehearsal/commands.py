@@ -142,7 +142,12 @@ def calls(bodies: bool, last: int | None, as_json: bool) -> None:
 @rehearsal.command()
 @click.argument("name", required=False)
 @click.option("--times", type=click.IntRange(1), metavar="N", help="Refuse N times.  [default: until switched off]")
-@click.option("--seconds", type=click.FloatRange(0), help="Of slow: the delay; of throttle, unavailable: Retry-After.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0),
+    help="Of slow: the delay; of throttle, unavailable: Retry-After; of preempt, node-loss: when, if the job writes no "
+    "checkpoint.",
+)
 @click.option("--on", "word", metavar="WORD", help="Of role: only what has this in its action, such as computes/write.")
 @click.option("--none", is_flag=True, help="Switch it off again; without NAME: all of them.")
 def refuse(name: str | None, none: bool, times: int | None, seconds: float | None, word: str | None) -> None:

@@ -35,6 +35,9 @@ NAMES = {
 #: Options beside `times`, with what holds where nothing is said.
 OPTIONS: dict[str, dict[str, Any]] = {
     "slow": {"seconds": 5},
+    # (what a job without checkpoints has run for by then)
+    "preempt": {"seconds": 60},
+    "node-loss": {"seconds": 60},
     "role": {"on": ""},
     "throttle": {"seconds": 1},
     "unavailable": {"seconds": 1},

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from devtools.rehearsal.computes import nodes as clusters
+from devtools.rehearsal.wire import WireError
 
 if TYPE_CHECKING:
     from devtools.rehearsal.server import Rehearsal
@@ -31,7 +32,11 @@ class Nodes:
 
     @contextmanager
     def one(self, compute: str, cancelled: threading.Event) -> Iterator[bool]:
-        """Wait for a node of a cluster and hold it; whether there was one before somebody cancelled."""
+        """Wait for a node of a cluster and hold it; whether there was one before somebody cancelled.
+
+        Raises:
+            WireError: there is no such cluster any more.
+        """
         name = compute.rpartition("/")[2].lower()
         with self._changed:
             while not cancelled.is_set() and self._held[name] >= self._most(name):
@@ -47,7 +52,9 @@ class Nodes:
 
     def _most(self, name: str) -> int:
         cluster = self._rehearsal.store.get("computes", name)
-        return cluster["properties"]["properties"]["scaleSettings"]["maxNodeCount"] if cluster else 0
+        if cluster is None:
+            raise WireError(400, "ComputeNotFound", f"Compute with name {name} could not be found: it was deleted.")
+        return cluster["properties"]["properties"]["scaleSettings"]["maxNodeCount"]
 
 
 def of(rehearsal: Rehearsal) -> Nodes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from devtools.rehearsal import MANAGEMENT_HOST, TENANT, WORKSPACE_PATH, workspace_id
+from devtools.rehearsal.assets.asset import VIEWS
 from devtools.rehearsal.jobs import plan
 from devtools.rehearsal.jobs.execution import ENDED, KIND, Execution
 from devtools.rehearsal.resources import envelope, sent_properties
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from devtools.rehearsal.server import Rehearsal
 
 STUDIO = "https://ml.azure.com/runs/{name}?wsid={workspace}&tid={tenant}"
+#: What a job keeps, and what may be changed of it.
+FIXED = ("jobType", "command", "codeId", "environmentId", "computeId", "experimentName")
+CHANGEABLE = ("tags", "properties", "displayName", "description", "isArchived")
 #: What runs now, by name, of each emulator.
 _RUNNING: dict[tuple[int, str], Execution] = {}
 
@@ -46,10 +50,24 @@ def get(call: Call) -> Document:
 
 
 def list_all(call: Call) -> Document:
-    """All jobs, newest first."""
-    kind = call.query.get("jobType")
-    found = [body for _, body in reversed(call.rehearsal.store.all(KIND))]
-    return page([body for body in found if not kind or body["properties"]["jobType"] == kind])
+    """All jobs, newest first; those of `jobType`, `tag` and `listViewType`, where they are asked for."""
+    kind, tag = call.query.get("jobType"), call.query.get("tag", "")
+    view = VIEWS.get(call.query.get("listViewType", "ActiveOnly").lower())
+    if view is None:
+        raise WireError(
+            400, "UserError", f"listViewType {call.query['listViewType']}: ActiveOnly, ArchivedOnly or All."
+        )
+    key, told, value = tag.partition("=")
+    return page(
+        [
+            body
+            for _, body in reversed(call.rehearsal.store.all(KIND))
+            if bool(body["properties"].get("isArchived")) in view
+            and (not kind or body["properties"]["jobType"].lower() == kind.lower())
+            and (not key or key in (tags := body["properties"].get("tags") or {}))
+            and (not told or tags[key] == value)
+        ]
+    )
 
 
 def cancel(call: Call) -> Answer:
@@ -103,10 +121,12 @@ def resume(rehearsal: Rehearsal) -> None:
 
 def end(rehearsal: Rehearsal) -> None:
     """End what runs, with the emulator."""
-    for (owner, name), execution in list(_RUNNING.items()):
-        if owner == id(rehearsal):
-            execution.close()
-            del _RUNNING[owner, name]
+    ours = {key: execution for key, execution in _RUNNING.items() if key[0] == id(rehearsal)}
+    for execution in ours.values():
+        execution.close()
+    for key, execution in ours.items():
+        execution.closed()
+        del _RUNNING[key]
 
 
 def _properties(name: str, sent: dict[str, Any]) -> dict[str, Any]:
@@ -143,12 +163,12 @@ def _properties(name: str, sent: dict[str, Any]) -> dict[str, Any]:
 
 def _changed(rehearsal: Rehearsal, name: str, there: Document, sent: dict[str, Any]) -> Document:
     before = there["properties"]
-    if any(sent.get(key) and sent[key] != before.get(key) for key in ("command", "codeId", "environmentId")):
+    if any(sent.get(key) and sent[key] != before.get(key) for key in FIXED):
         raise WireError(400, "UserError", f"A job with the name {name} already exists; choose another name.")
 
     def change(document: Document) -> None:
-        for key in ("tags", "displayName", "description", "isArchived"):
-            if key in sent:
+        for key in CHANGEABLE:
+            if sent.get(key) is not None:
                 document["properties"][key] = sent[key]
 
     return rehearsal.store.change(KIND, name, change) or there

@@ -38,22 +38,34 @@ def variables(rehearsal: Rehearsal, name: str, properties: dict[str, Any]) -> di
         for key, value in session.environment(rehearsal.home).items()
         if key.upper().endswith(("_PROXY", "_BUNDLE", "_FILE", "_CERTS"))
     }
-    return way | {
-        "AZUREML_CURRENT_CLOUD": "AzureCloud",
-        "AZUREML_RUN_ID": name,
-        "AZUREML_RUN_TOKEN": token,
-        "AZUREML_ROOT_RUN_ID": name,
-        "AZUREML_ARM_SUBSCRIPTION": SUBSCRIPTION,
-        "AZUREML_ARM_RESOURCEGROUP": GROUP,
-        "AZUREML_ARM_WORKSPACE_NAME": WORKSPACE,
-        "AZUREML_ARM_PROJECT_NAME": experiment,
-        "AZUREML_WORKSPACE_ID": WORKSPACE_ID,
-        "AZUREML_WORKSPACE_SCOPE": workspace_id(),
-        "AZUREML_SERVICE_ENDPOINT": f"https://{API_HOST}",
-        "AZUREML_LOCATION": LOCATION,
-        "MLFLOW_TRACKING_URI": f"azureml://{API_HOST}/mlflow/v1.0{workspace_id()}",
-        "MLFLOW_TRACKING_TOKEN": token,
-        "MLFLOW_RUN_ID": name,
-        "MLFLOW_EXPERIMENT_NAME": experiment,
-        "MLFLOW_EXPERIMENT_ID": runs.begin(rehearsal, name, experiment),
-    }
+    return (
+        way
+        | _distribution(properties)
+        | {
+            "AZUREML_CURRENT_CLOUD": "AzureCloud",
+            "AZUREML_RUN_ID": name,
+            "AZUREML_RUN_TOKEN": token,
+            "AZUREML_ROOT_RUN_ID": name,
+            "AZUREML_ARM_SUBSCRIPTION": SUBSCRIPTION,
+            "AZUREML_ARM_RESOURCEGROUP": GROUP,
+            "AZUREML_ARM_WORKSPACE_NAME": WORKSPACE,
+            "AZUREML_ARM_PROJECT_NAME": experiment,
+            "AZUREML_WORKSPACE_ID": WORKSPACE_ID,
+            "AZUREML_WORKSPACE_SCOPE": workspace_id(),
+            "AZUREML_SERVICE_ENDPOINT": f"https://{API_HOST}",
+            "AZUREML_LOCATION": LOCATION,
+            "MLFLOW_TRACKING_URI": f"azureml://{API_HOST}/mlflow/v1.0{workspace_id()}",
+            "MLFLOW_TRACKING_TOKEN": token,
+            "MLFLOW_RUN_ID": name,
+            "MLFLOW_EXPERIMENT_NAME": experiment,
+            "MLFLOW_EXPERIMENT_ID": runs.begin(rehearsal, name, experiment),
+        }
+    )
+
+
+def _distribution(properties: dict[str, Any]) -> dict[str, str]:
+    """What PyTorch's launchers expect, of a job that is told to be distributed: one process on one node."""
+    if str((properties.get("distribution") or {}).get("distributionType")).lower() != "pytorch":
+        return {}
+    one = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "6105", "WORLD_SIZE": "1"}
+    return one | dict.fromkeys(("RANK", "LOCAL_RANK", "NODE_RANK"), "0")

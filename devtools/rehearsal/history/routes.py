@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from devtools.rehearsal import API_HOST, WORKSPACE_PATH
-from devtools.rehearsal.assets import addresses
-from devtools.rehearsal.jobs.execution import KIND
+from devtools.rehearsal.history import artifacts
+from devtools.rehearsal.jobs.execution import ENDED, KIND
 from devtools.rehearsal.store import Document
-from devtools.rehearsal.wire import Call, Route, WireError, missing
+from devtools.rehearsal.wire import Call, Route, missing
 
 #: Folders of a job's artifacts that are its logs.
 LOGS = ("user_logs/", "system_logs/", "logs/")
@@ -19,97 +19,59 @@ TYPES = {"uri_file": "UriFile", "uri_folder": "UriFolder", "mlflow_model": "MLFl
 def details(call: Call) -> Document:
     """How a run stands, and the addresses of its logs."""
     job = _job(call, call.params["run"])
-    told, own = job["properties"], job.get("_", {})
-    times = own.get("times", {})
-    ended = next((times[state] for state in ("Completed", "Failed", "Canceled") if state in times), None)
-    container, path = _artifacts(call, job["name"])
+    container, path = artifacts.place(call.rehearsal, job["name"])
     blobs = call.rehearsal.blobs
     found = [name.removeprefix(path) for name, _, _ in blobs.list(container, path)]
-    logs = [name for name in found if name.startswith(LOGS)]
     return {
-        "runId": job["name"],
-        "target": str(told.get("computeId", "")).rpartition("/")[2],
-        "status": told["status"],
-        "startTimeUtc": times.get("Running"),
-        "endTimeUtc": ended,
-        "error": {"error": own["error"]} if told["status"] == "Failed" and "error" in own else None,
+        **_state(job),
         "warnings": None,
-        "tags": told.get("tags") or {},
-        "properties": told.get("properties") or {},
         "inputDatasets": [],
         "outputDatasets": [],
         "runDefinition": None,
-        "logFiles": {name: blobs.url(container, path + name, permissions="r") for name in logs},
+        "logFiles": {
+            name: blobs.url(container, path + name, permissions="r") for name in found if name.startswith(LOGS)
+        },
         "submittedBy": job["systemData"]["createdBy"],
     }
 
 
+def run(call: Call) -> Document:
+    """A run's metadata."""
+    return _run(_job(call, call.params["run"]))
+
+
 def data(call: Call) -> Document:
-    """A run's metadata: what its outputs are."""
-    name = str((call.body or {}).get("runId") or "")
-    job = _job(call, name)
-    told = job["properties"]
-    outputs = {
-        key: {"assetId": _asset_id(one), "type": TYPES.get(one.get("jobOutputType", ""), "UriFolder")}
-        for key, one in (told.get("outputs") or {}).items()
-        # (with it jobs.stream would look for logs in the storage, and find that it may not)
-        if key != "default"
-    }
-    return {
-        "runMetadata": {
-            "runId": job["name"],
-            "rootRunId": job["name"],
-            "status": told["status"],
-            "displayName": told.get("displayName"),
-            "createdUtc": job["systemData"]["createdAt"],
-            "target": str(told.get("computeId", "")).rpartition("/")[2],
-            "tags": told.get("tags") or {},
-            "properties": told.get("properties") or {},
-            "inputs": {},
-            "outputs": outputs,
-        },
-        "runDefinition": None,
-        "jobSpecification": None,
-        "systemSettings": None,
-    }
+    """A run's metadata, asked for by name in the body."""
+    job = _job(call, str((call.body or {}).get("runId") or ""))
+    return {"runMetadata": _run(job), "runDefinition": None, "jobSpecification": None, "systemSettings": None}
 
 
-def list_artifacts(call: Call) -> Document:
-    """All artifacts of a run."""
-    name = call.params["run"]
-    container, path = _artifacts(call, name)
-    found = [blob.removeprefix(path) for blob, _, _ in call.rehearsal.blobs.list(container, path)]
-    wanted = call.query.get("path") or ""
-    return {"value": [_artifact(name, one) for one in found if one.startswith(wanted)], "continuationToken": None}
+def change(call: Call) -> Document:
+    """Describe a run anew: display name, description; tags and properties come to those that it has."""
+    job, sent = _job(call, call.params["run"]), call.body or {}
+
+    def changed(document: Document) -> None:
+        told = document["properties"]
+        for key in ("displayName", "description"):
+            if sent.get(key) is not None:
+                told[key] = sent[key]
+        for key in ("tags", "properties"):
+            more = {name: str(value) for name, value in (sent.get(key) or {}).items() if value is not None}
+            told[key] = (told.get(key) or {}) | more
+
+    return _run(call.rehearsal.store.change(KIND, job["name"], changed) or job)
 
 
-def create_artifacts(call: Call) -> Document:
-    """Addresses that artifacts can be written to."""
-    name = call.params["run"]
-    _job(call, name)
-    paths = [one.get("path", "") for one in (call.body or {}).get("paths") or []]
-    return {
-        "artifacts": {path: _artifact(name, path) for path in paths},
-        "artifactContentInformation": {path: _content(call, name, path, "rcw") for path in paths},
-        "errors": {},
-    }
+def children(call: Call) -> Document:
+    """None: command jobs have no runs below theirs."""
+    _job(call, call.params["run"])
+    return {"value": [], "continuationToken": None}
 
 
-def content_information(call: Call) -> Document:
-    """The address that one artifact can be read at."""
-    name, path = call.params["run"], call.query.get("path") or ""
-    container, base = _artifacts(call, name)
-    if not call.rehearsal.blobs.exists(container, base + path):
-        raise WireError(404, "NotFound", f"The artifact {path} of the run {name} was not found.")
-    return _content(call, name, path, "r")
-
-
-def content_by_prefix(call: Call) -> Document:
-    """The addresses of all artifacts whose paths begin so."""
-    name, prefix = call.params["run"], call.query.get("path") or ""
-    container, base = _artifacts(call, name)
-    found = [blob.removeprefix(base) for blob, _, _ in call.rehearsal.blobs.list(container, base + prefix)]
-    return {"value": [_content(call, name, path, "r") for path in found], "continuationToken": None}
+def services(call: Call) -> Document:
+    """None: there are no interactive services on a node."""
+    _job(call, call.params["run"])
+    return {"instances": {}}
 
 
 def _job(call: Call, name: str) -> Document:
@@ -119,45 +81,53 @@ def _job(call: Call, name: str) -> Document:
     return job
 
 
-def _artifacts(call: Call, job: str) -> tuple[str, str]:
-    place = addresses.blob(call.rehearsal, addresses.artifacts(job))
-    assert place
-    return place
+def _state(job: Document) -> dict[str, Any]:
+    told, own = job["properties"], job.get("_", {})
+    times = own.get("times", {})
+    ended = next((times[state] for state in ENDED if state in times), None)
+    return {
+        "runId": job["name"],
+        "status": told["status"],
+        "startTimeUtc": times.get("Running"),
+        "endTimeUtc": ended,
+        "error": {"error": own["error"]} if told["status"] == "Failed" and "error" in own else None,
+        "target": str(told.get("computeId", "")).rpartition("/")[2],
+        "tags": told.get("tags") or {},
+        "properties": told.get("properties") or {},
+    }
 
 
-def _artifact(job: str, path: str) -> dict[str, Any]:
-    origin = {"origin": "ExperimentRun", "container": f"dcid.{job}", "path": path}
-    return {"artifactId": f"ExperimentRun/dcid.{job}/{path}", **origin, "etag": None, "createdTime": None}
-
-
-def _content(call: Call, job: str, path: str, permissions: str) -> dict[str, Any]:
-    container, base = _artifacts(call, job)
-    uri = call.rehearsal.blobs.url(container, base + path, permissions=permissions)
-    return {"contentUri": uri, "origin": "ExperimentRun", "container": f"dcid.{job}", "path": path}
-
-
-def _asset_id(output: dict[str, Any]) -> str:
-    return str(output.get("uri") or "")
+def _run(job: Document) -> dict[str, Any]:
+    told = job["properties"]
+    outputs = {
+        key: {"assetId": str(one.get("uri") or ""), "type": TYPES.get(one.get("jobOutputType", ""), "UriFolder")}
+        for key, one in (told.get("outputs") or {}).items()
+        # (with it jobs.stream would look for logs in the storage, and find that it may not)
+        if key != "default"
+    }
+    return {
+        **_state(job),
+        "rootRunId": job["name"],
+        "displayName": told.get("displayName"),
+        "description": told.get("description"),
+        "createdUtc": job["systemData"]["createdAt"],
+        "inputs": {},
+        "outputs": outputs,
+    }
 
 
 _HISTORY = f"/history/v1.0{WORKSPACE_PATH}"
-_BY_RUN = (
-    f"{_HISTORY}/experiments/{{experiment}}/runs/{{run}}/artifacts",
-    f"{_HISTORY}/experimentids/{{experiment}}/runs/{{run}}/artifacts",
-)
+_ONE = _HISTORY + "/runs/{run}"
+_OF_EXPERIMENT = _HISTORY + "/experiments/{experiment}/runs/{run}"
 ROUTES = [
-    Route("GET", API_HOST, f"{_HISTORY}/runs/{{run}}/details", details),
-    Route("GET", API_HOST, f"{_HISTORY}/experiments/{{experiment}}/runs/{{run}}/details", details),
+    Route("GET", API_HOST, _ONE, run),
+    Route("GET", API_HOST, _OF_EXPERIMENT, run),
+    Route("PATCH", API_HOST, _ONE, change),
+    Route("PATCH", API_HOST, _OF_EXPERIMENT, change),
+    Route("GET", API_HOST, _ONE + "/details", details),
+    Route("GET", API_HOST, _OF_EXPERIMENT + "/details", details),
+    Route("GET", API_HOST, _ONE + "/children", children),
+    Route("GET", API_HOST, _ONE + "/serviceinstances/{node}", services),
     Route("POST", API_HOST, f"{_HISTORY}/rundata", data),
-    *(
-        Route(method, API_HOST, base + tail, handler)
-        for base in _BY_RUN
-        for method, tail, handler in (
-            ("GET", "", list_artifacts),
-            ("GET", "/path", list_artifacts),
-            ("POST", "/batch/metadata", create_artifacts),
-            ("GET", "/contentinfo", content_information),
-            ("GET", "/prefix/contentinfo", content_by_prefix),
-        )
-    ),
+    *artifacts.ROUTES,
 ]

@@ -14,15 +14,18 @@ import httpx
 from starlette.responses import Response
 
 from devtools.rehearsal import API_HOST, WORKSPACE_PATH, workspace_id
+from devtools.rehearsal.store import Document
 from devtools.rehearsal.tracking import runs
 from devtools.rehearsal.wire import Call, Route, WireError
 
 if TYPE_CHECKING:
     from devtools.rehearsal.server import Rehearsal
 
-#: Fields that name a run, in what is sent and in what comes back.
-RUN_FIELDS = ("run_id", "run_uuid")
+#: Fields that name a run, or several, in what is sent and in what comes back.
+RUN_FIELDS = ("run_id", "run_uuid", "run_ids", "source_run_id")
 MISSING = re.compile(r"^(mlflow/)?logged-models\b")
+#: Azure's registry is the workspace's models; the one of the server behind this is another.
+REGISTRY = re.compile(r"^(preview/)?mlflow/(registered-models|model-versions)\b")
 
 
 def forward(call: Call) -> Response:
@@ -30,15 +33,18 @@ def forward(call: Call) -> Response:
     path = call.params["rest"]
     if MISSING.match(path):
         raise WireError(404, "NotFound", f"{path}: Azure's tracking server has no such call.")
+    if REGISTRY.match(path):
+        raise WireError(
+            501, "NotEmulated", f"{path}: the rehearsal's models are registered with azure-ai-ml, not with MLflow"
+        )
     rehearsal = call.rehearsal
     known = {name: body["run"] for name, body in rehearsal.store.all(runs.KIND)}
-    query = {key: known.get(value, value) if key in RUN_FIELDS else value for key, value in call.query.items()}
-    body = _named(call.body, known) if call.body is not None else None
+    body = _renamed(call.body, known) if call.body is not None else None
     with httpx.Client(trust_env=False, timeout=runs.TIMEOUT) as client:
         answer = client.request(
             call.method,
             f"http://127.0.0.1:{rehearsal.tracking_port}/api/2.0/{path}",
-            params=query,
+            params=_renamed(dict(call.query), known),
             content=json.dumps(body) if body is not None else call.content,
             headers={"Content-Type": "application/json"},
         )
@@ -50,29 +56,41 @@ def forward(call: Call) -> Response:
     return Response(content, answer.status_code, media_type="application/json")
 
 
-def _named(sent: Any, known: dict[str, str]) -> Any:
-    """What is sent, with the real server's ids in place of the jobs' names."""
-    if isinstance(sent, dict):
-        return {
-            key: known.get(value, value) if key in RUN_FIELDS and isinstance(value, str) else _named(value, known)
-            for key, value in sent.items()
-        }
-    return [_named(one, known) for one in sent] if isinstance(sent, list) else sent
+def log_later(call: Call) -> Document:
+    """Params, metrics and tags that nobody waits for; here they are written at once, so there is nothing to ask for."""
+    told = {key: value for key, value in (call.body or {}).items() if key in ("run_id", "params", "metrics", "tags")}
+    run = runs.real(call.rehearsal, str(told.get("run_id") or ""))
+    runs.ask(call.rehearsal, "POST", "/runs/log-batch", told | {"run_id": run})
+    return {"batch_tracking_id": ""}
+
+
+def is_logged(call: Call) -> Document:
+    """Whether what was to be written later is."""
+    return {"is_complete": True}
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    """JSON with other names of runs: the real server's ids for jobs' names, or the other way round."""
+    if isinstance(value, list):
+        return [_renamed(one, names) for one in value]
+    if not isinstance(value, dict):
+        return value
+
+    def name(one: Any) -> Any:
+        return [name(each) for each in one] if isinstance(one, list) else names.get(one, one)
+
+    return {key: name(one) if key in RUN_FIELDS else _renamed(one, names) for key, one in value.items()}
 
 
 def _spoken(rehearsal: Rehearsal, said: Any) -> Any:
     """What comes back, with the jobs' names in place of the real server's ids, and artifacts where Azure keeps them."""
-    names = runs.names(rehearsal)
 
-    def spoken(value: Any) -> Any:
+    def placed(value: Any) -> Any:
         if isinstance(value, list):
-            return [spoken(one) for one in value]
+            return [placed(one) for one in value]
         if not isinstance(value, dict):
             return value
-        answer = {
-            key: names.get(one, one) if key in RUN_FIELDS and isinstance(one, str) else spoken(one)
-            for key, one in value.items()
-        }
+        answer = {key: placed(one) for key, one in value.items()}
         if "artifact_uri" in answer and "run_id" in answer:
             known = rehearsal.store.get(runs.KIND, answer["run_id"])
             experiment = known["experiment_name"] if known else answer.get("experiment_id", "Default")
@@ -80,11 +98,14 @@ def _spoken(rehearsal: Rehearsal, said: Any) -> Any:
             answer["artifact_uri"] = f"azureml://{API_HOST}/mlflow/v2.0{place}"
         return answer
 
-    return spoken(said)
+    return placed(_renamed(said, runs.names(rehearsal)))
 
 
+_API = "/mlflow/{version}" + WORKSPACE_PATH + "/api/2.0/"
 ROUTES = [
-    Route(method, API_HOST, f"/mlflow/{version}{WORKSPACE_PATH}/api/2.0/{{rest:path}}", forward)
-    for version in ("v1.0", "v2.0")
-    for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+    *(Route(method, API_HOST, _API + "{rest:path}", forward) for method in ("GET", "POST", "PUT", "PATCH", "DELETE")),
+    Route("POST", API_HOST, _API + "preview/mlflow/runs/log-batch-async", log_later),
+    Route("POST", API_HOST, _API + "mlflow/runs/log-batch-async", log_later),
+    Route("GET", API_HOST, _API + "preview/mlflow/runs/get-run-data-status", is_logged),
+    Route("GET", API_HOST, _API + "mlflow/runs/get-run-data-status", is_logged),
 ]

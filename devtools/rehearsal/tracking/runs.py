@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from devtools.rehearsal import API_HOST, workspace_id
+from devtools.rehearsal.wire import WireError
 
 if TYPE_CHECKING:
     from devtools.rehearsal.server import Rehearsal
@@ -32,12 +33,12 @@ def begin(rehearsal: Rehearsal, job: str, experiment: str) -> str:
     if known is None:
         number = _experiment(rehearsal, experiment)
         told = {"experiment_id": number, "run_name": job, "start_time": int(time.time() * 1000)}
-        made = _ask(rehearsal, "POST", "/runs/create", told)["run"]["info"]
+        made = ask(rehearsal, "POST", "/runs/create", told)["run"]["info"]
         known = rehearsal.store.put(
             KIND, job, {"run": made["run_id"], "experiment": number, "experiment_name": experiment}
         )
     else:
-        _ask(rehearsal, "POST", "/runs/update", {"run_id": known["run"], "status": "RUNNING"})
+        ask(rehearsal, "POST", "/runs/update", {"run_id": known["run"], "status": "RUNNING"})
     return known["experiment"]
 
 
@@ -45,7 +46,19 @@ def end(rehearsal: Rehearsal, job: str, state: str) -> None:
     """Close the run of a job that has ended; one that never began has none."""
     if known := rehearsal.store.get(KIND, job):
         told = {"run_id": known["run"], "status": STATES[state], "end_time": int(time.time() * 1000)}
-        _ask(rehearsal, "POST", "/runs/update", told)
+        ask(rehearsal, "POST", "/runs/update", told)
+
+
+def real(rehearsal: Rehearsal, run: str) -> str:
+    """The real server's id of a run."""
+    known = rehearsal.store.get(KIND, run)
+    return known["run"] if known else run
+
+
+def exists(rehearsal: Rehearsal, run: str) -> bool:
+    """Whether the real server has a run."""
+    found = ask(rehearsal, "GET", "/runs/get", {"run_id": real(rehearsal, run)}, accept=(200, 400, 404))
+    return "run" in found
 
 
 def names(rehearsal: Rehearsal) -> dict[str, str]:
@@ -53,20 +66,27 @@ def names(rehearsal: Rehearsal) -> dict[str, str]:
     return {body["run"]: name for name, body in rehearsal.store.all(KIND)}
 
 
-def _experiment(rehearsal: Rehearsal, name: str) -> str:
-    found = _ask(rehearsal, "GET", "/experiments/get-by-name", {"experiment_name": name}, accept=(200, 404))
-    if "experiment" in found:
-        return found["experiment"]["experiment_id"]
-    return _ask(rehearsal, "POST", "/experiments/create", {"name": name})["experiment_id"]
-
-
-def _ask(
+def ask(
     rehearsal: Rehearsal, method: str, path: str, told: dict[str, Any], accept: tuple[int, ...] = (200,)
 ) -> dict[str, Any]:
+    """The real server's answer to one of MLflow's calls.
+
+    Raises:
+        WireError: it refuses the call, with its own code and words.
+    """
     address = f"http://127.0.0.1:{rehearsal.tracking_port}{API}{path}"
     with httpx.Client(trust_env=False, timeout=TIMEOUT) as client:
         sent = {"params": told} if method == "GET" else {"json": told}
         answer = client.request(method, address, **sent)
     if answer.status_code not in accept:
-        answer.raise_for_status()
+        said = answer.json() if "json" in answer.headers.get("content-type", "") else {"message": answer.text}
+        raise WireError(answer.status_code, said.get("error_code") or "TrackingFailed", str(said.get("message")))
     return answer.json()
+
+
+def _experiment(rehearsal: Rehearsal, name: str) -> str:
+    # (400: another job of it began at the same time)
+    made = ask(rehearsal, "POST", "/experiments/create", {"name": name}, accept=(200, 400))
+    if "experiment_id" in made:
+        return made["experiment_id"]
+    return ask(rehearsal, "GET", "/experiments/get-by-name", {"experiment_name": name})["experiment"]["experiment_id"]

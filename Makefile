@@ -149,14 +149,14 @@ azure-invoke: setup-azure ## ask it; QUESTION=
 azure-rollback: setup-azure ## back to what was live before; YES=1
 	@$(AZURE) rollback $(if $(YES),--yes)
 
-azure-keys: setup-azure ## its keys; SHOW=1 ROTATE=primary|secondary
-	@$(AZURE) keys $(if $(SHOW),--show) $(call option,--rotate,$(ROTATE))
+azure-keys: setup-azure ## its keys; SHOW=1 ROTATE=1|primary|secondary
+	@$(AZURE) keys $(if $(SHOW),--show) $(if $(filter 1,$(ROTATE)),--rotate,$(call option,--rotate,$(ROTATE)))
 
 azure-chat: setup-azure ## the chat page in front of it, in containers; http://127.0.0.1:7861
 	@$(PHIKIT) chat --target azure
 
-azure-down: setup-azure ## delete what the kit made there, say what stays; YES=1
-	@$(AZURE) down $(if $(YES),--yes)
+azure-down: setup-azure ## delete what the kit made there, say what stays; ALL=1 YES=1
+	@$(AZURE) down $(if $(ALL),--all) $(if $(YES),--yes)
 
 ##@ Images
 image: setup ## build the runtime image (local-train does so by itself)

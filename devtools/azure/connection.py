@@ -6,6 +6,7 @@ phikit azure connect -- make flow-test
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -32,6 +33,11 @@ def variables(workspace: Workspace, asked: str | None = None) -> dict[str, str]:
 
 def run(settings: Settings, asked: str | None, command: Sequence[str]) -> None:
     """Run a command with these variables, in place of this process; raises BadInput when it cannot be run."""
+    findings = endpoint.check(settings, asked)
+    if shutil.which(command[0]) is None:
+        findings.append(f"COMMAND {command[0]}: there is no such program")
+    if findings:
+        raise BadInput(findings)
     told = variables(connect(settings), asked)
     sys.stdout.flush()
     sys.stderr.flush()

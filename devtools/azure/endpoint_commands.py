@@ -5,9 +5,14 @@ phikit azure deploy --help
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from devtools.examples import Examples
+
+if TYPE_CHECKING:
+    from devtools.azure.workspace import Workspace
 
 endpoint_option = click.option("--endpoint", help="The endpoint's name.  [default: PHIKIT_AZURE_ENDPOINT]")
 yes_option = click.option("--yes", is_flag=True, help="Without a question.")
@@ -42,7 +47,7 @@ def deploy(yes: bool, **asked: object) -> None:
 @click.command(cls=Examples)
 @endpoint_option
 def endpoint(endpoint: str | None) -> None:
-    """Say what is behind the endpoint: deployments, models, traffic, and what they cost a day.
+    """Say what is behind the endpoint: deployments, models, images, traffic, and what they cost a day.
 
     Examples:
       phikit azure endpoint
@@ -50,21 +55,20 @@ def endpoint(endpoint: str | None) -> None:
     from devtools import tables
     from devtools.azure import deployment, prices
     from devtools.azure import endpoint as endpoints
-    from devtools.azure.workspace import connect
-    from devtools.settings import Settings
 
-    workspace = connect(Settings.load())
-    name = endpoints.name_of(workspace, endpoint)
+    workspace, name = _workspace(endpoint)
     found = endpoints.require(workspace, name)
     rows = []
     for one in endpoints.deployments(workspace, name).values():
         count = one.instance_count or 1
         cost = prices.a_day(prices.hourly(one.instance_type, workspace.location), count)
         tags, share = one.tags or {}, (found.traffic or {}).get(one.name, 0)
+        of = [tags.get(tag, "") for tag in (deployment.MODEL, deployment.ENVIRONMENT)]
         size = f"{count} x {one.instance_type}"
-        rows.append([one.name, tags.get(deployment.MODEL, ""), str(one.provisioning_state), f"{share} %", size, cost])
+        rows.append([one.name, *of, f"{share} %", endpoints.state_of(one), size, cost])
+    click.echo(f"{name}: {endpoints.state_of(found)}, {workspace.studio(f'endpoints/realtime/{name}')}", err=True)
     click.echo(found.scoring_uri, err=True)
-    tables.show(["deployment", "model", "state", "traffic", "instances", "a day"], rows)
+    tables.show(["deployment", "model", "image", "traffic", "state", "instances", "a day"], rows)
 
 
 @click.command(cls=Examples)
@@ -79,17 +83,14 @@ def invoke(question: str, endpoint: str | None, deployment: str | None, max_new_
       phikit azure invoke
       phikit azure invoke "Where is Microsoft based?" --max-new-tokens 32
     """
-    from devtools.azure import connection, smoke
-    from devtools.azure.workspace import connect
+    from devtools.azure import smoke
     from devtools.errors import KitError
-    from devtools.settings import Settings
 
-    told = connection.variables(connect(Settings.load()), endpoint)
-    uri, key = told["PHIKIT_ENDPOINT_URI"], told["PHIKIT_ENDPOINT_KEY"]
+    address = smoke.Address.of(*_workspace(endpoint))
     try:
-        click.echo(smoke.ask(uri, key, question, deployment, max_new_tokens=max_new_tokens))
+        click.echo(smoke.ask(address, question, deployment, max_new_tokens=max_new_tokens).text)
     except smoke.NoAnswer as error:
-        raise KitError(f"{uri}: does not answer ({error}); phikit azure endpoint says how it stands") from error
+        raise KitError(f"{address.uri}: does not answer ({error}); phikit azure endpoint says how it stands") from error
 
 
 @click.command(cls=Examples)
@@ -101,7 +102,7 @@ def rollback(endpoint: str | None, yes: bool) -> None:
     Examples:
       phikit azure rollback
     """
-    from devtools.azure.rollout import rollback
+    from devtools.azure.rollback import rollback
     from devtools.settings import Settings
 
     rollback(Settings.load(), endpoint, yes=yes)
@@ -110,31 +111,33 @@ def rollback(endpoint: str | None, yes: bool) -> None:
 @click.command(cls=Examples)
 @endpoint_option
 @click.option("--show", is_flag=True, help="Whole, instead of the first letters.")
-@click.option("--rotate", type=click.Choice(["primary", "secondary"]), help="Make this one anew.")
+@click.option(
+    "--rotate",
+    type=click.Choice(["both", "primary", "secondary"]),
+    is_flag=False,
+    flag_value="both",
+    help="Make this one anew; without a value both, the secondary one first.",
+)
 def keys(endpoint: str | None, show: bool, rotate: str | None) -> None:
-    """Show the endpoint's keys, masked, or make one anew: the old one is refused from then on.
+    """Show the endpoint's keys, masked, or make them anew: an old one is refused from then on.
 
     What the kit starts fetches the primary key when it starts: start it again after a rotation.
 
     Examples:
       phikit azure keys
       phikit azure keys --show
+      phikit azure keys --rotate
       phikit azure keys --rotate primary
     """
     from devtools import tables
     from devtools.azure import endpoint as endpoints
-    from devtools.azure.keys import both
-    from devtools.azure.keys import rotate as make_anew
-    from devtools.azure.workspace import connect
-    from devtools.settings import Settings
+    from devtools.azure import keys as both
 
-    workspace = connect(Settings.load())
-    name = endpoints.name_of(workspace, endpoint)
+    workspace, name = _workspace(endpoint)
     endpoints.require(workspace, name)
     if rotate:
-        make_anew(workspace, name, rotate)
-        click.echo(f"endpoint {name}: the {rotate} key is a new one; clients with the old one are refused", err=True)
-    tables.show(["key", "value"], both(workspace, name, show))
+        both.rotate(workspace, name, both.BOTH if rotate == "both" else [rotate])
+    tables.show(["key", "value"], both.both(workspace, name, show))
 
 
 @click.command(cls=Examples, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -154,20 +157,36 @@ def connect(endpoint: str | None, arguments: tuple[str, ...]) -> None:
 
 
 @click.command(cls=Examples)
+@click.option("--all", "everything", is_flag=True, help="Archive its models, environments and data too.")
 @yes_option
-def down(yes: bool) -> None:
-    """Delete what the kit made here and that costs, the endpoint first; say what stays, and what that costs.
+def down(everything: bool, yes: bool) -> None:
+    """Delete what the kit made here and that costs, the endpoint first; say what stays, and what that costs a day.
 
-    Runs, models, data and images stay. What the kit did not make is never touched.
+    Jobs that run are canceled. Runs, models, data and images stay. What the kit did not make is never touched.
 
     Examples:
       phikit azure down
+      phikit azure down --all
     """
     from devtools.azure.teardown import take_down
     from devtools.azure.workspace import connect
     from devtools.settings import Settings
 
-    take_down(connect(Settings.load()), yes=yes)
+    take_down(connect(Settings.load()), yes=yes, everything=everything)
+
+
+def _workspace(asked: str | None) -> tuple[Workspace, str]:
+    """The workspace, signed in to, and the endpoint's name; raises BadInput for one that none can have."""
+    from devtools.azure import endpoint as endpoints
+    from devtools.azure.workspace import connect
+    from devtools.errors import BadInput
+    from devtools.settings import Settings
+
+    settings = Settings.load()
+    if findings := endpoints.check(settings, asked):
+        raise BadInput(findings)
+    workspace = connect(settings)
+    return workspace, endpoints.name_of(workspace, asked)
 
 
 COMMANDS = (deploy, endpoint, invoke, rollback, keys, connect, down)

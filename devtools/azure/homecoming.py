@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devtools.azure import storage
 from devtools.azure.refusals import told
 from devtools.azure.submission import Record
 from devtools.azure.workspace import Workspace
@@ -39,7 +40,7 @@ def bring_home(workspace: Workspace, run: Run, record: Record) -> None:
     """
     beside = run.folder / BESIDE
     with told(f"outputs of {record.job}"):
-        container = _container(workspace)
+        container = storage.container(workspace)
         wanted = list(_wanted(container, record))
         if not any(target == Path("model") / MLMODEL for _, target in wanted):
             raise KitError(
@@ -50,18 +51,6 @@ def bring_home(workspace: Workspace, run: Run, record: Record) -> None:
             _move(beside, run.folder)
         except OSError as error:
             raise KitError(f"{run.folder}: cannot be written ({error.strerror}); free the disk, and again") from error
-
-
-def _container(workspace: Workspace) -> ContainerClient:
-    """The container of the workspace's default datastore, with its own credential, or else as who signed in."""
-    from azure.storage.blob import ContainerClient
-
-    store = workspace.client.datastores.get_default(include_secrets=True)
-    told = store.credentials
-    credential = getattr(told, "sas_token", None) or getattr(told, "account_key", None) or workspace.credential
-    return ContainerClient(
-        f"{store.protocol}://{store.account_name}.blob.{store.endpoint}", store.container_name, credential=credential
-    )
 
 
 def _wanted(container: ContainerClient, record: Record) -> Iterator[tuple[BlobProperties, Path]]:

@@ -21,20 +21,24 @@ HOURS_A_DAY = 24
 @functools.lru_cache
 def hourly(size: str, location: str, low: bool = False) -> float | None:
     """US dollars an hour of one machine; None where the list does not say, or is out of reach."""
-    import requests
-
-    wanted = (
+    found = items(
         "serviceName eq 'Virtual Machines' and priceType eq 'Consumption' "
         f"and armRegionName eq '{location}' and armSkuName eq '{size}'"
     )
+    prices = [item["retailPrice"] for item in found if _is_meant(item, low)]
+    return min(prices) if prices else None
+
+
+def items(wanted: str) -> list[dict[str, Any]]:
+    """What the list has for a filter in OData's words; nothing where it is out of reach."""
+    import requests
+
     try:
         answer = requests.get(ADDRESS, params={"$filter": wanted}, timeout=TIMEOUT)
         answer.raise_for_status()
-        items = answer.json()["Items"]
+        return answer.json()["Items"]
     except (requests.RequestException, ValueError, KeyError):
-        return None
-    prices = [item["retailPrice"] for item in items if _is_meant(item, low)]
-    return min(prices) if prices else None
+        return []
 
 
 def _is_meant(item: dict[str, Any], low: bool) -> bool:

@@ -19,6 +19,8 @@ from devtools.errors import BadInput, KitError
 #: Characters of the service's own words.
 SHOWN = 300
 TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
+#: Where the service's own words go on.
+GUIDE = re.compile(r"\s*Please see (the )?troubleshooting guide[^\n\"]*", re.IGNORECASE)
 QUOTA = "ask for more in the portal (Azure Machine Learning, Quota), take a smaller size, or another region"
 #: What mends it, by what is looked for in the code and the message, in this order.
 FIXES: dict[str, tuple[str, ...]] = {
@@ -62,6 +64,7 @@ FIXES: dict[str, tuple[str, ...]] = {
         "AuthorizationPermissionMismatch",
         "AuthorizationFailure",
     ),
+    "its container's log says why": ("ResourceNotReady", "User container has crashed"),
     "wait a minute and give the same command again": ("TooManyRequests",),
     "give the same command again; it goes on": (
         "ServiceUnavailable",
@@ -167,5 +170,6 @@ def _line(error: Exception) -> str:
     if details and re.match(r"\W*\w*\W*The request is invalid", str(text)):
         text = " ".join(details)
     text = TERMINAL.sub("", str(text))
+    text = GUIDE.sub("", text)
     text = re.split(r"\n(?:Code|Target|Exception Details|Additional Information):", text)[0]
     return " ".join(text.split())[:SHOWN].rstrip(" .:")

@@ -1,31 +1,29 @@
-"""A new deployment beside the old one, asked, then given traffic in steps; taken back by itself when anything fails.
+"""`phikit azure deploy`: look, ask, register, have the image and the endpoint, then let the new deployment take over.
 
 deploy(Settings.load(), Asked(run="my-run"), yes=True)
 
-Nothing that is live is deleted before what takes its place answers. Given again after an interruption, it goes on: what
-is there already and right is used, what is half made is replaced.
+Given again after an interruption, it goes on where it was (devtools/azure/succession.py).
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from devtools import models
 from devtools.azure import deployment, endpoint, lock, prices, quota, registration, smoke
 from devtools.azure.confirm import confirm
-from devtools.azure.deployment import MODEL, NAMES, Wanted
-from devtools.azure.refusals import told
+from devtools.azure.deployment import Wanted
+from devtools.azure.progress import say
+from devtools.azure.refusals import is_missing, told
+from devtools.azure.succession import Succession
 from devtools.azure.workspace import Workspace, connect
 from devtools.errors import BadInput, KitError
-from devtools.settings import Settings
+from devtools.settings import ROOT, Settings
 
-#: Percents of the traffic, one after the other, and the answers that each step has to give.
-STEPS, ANSWERS = (10, 50, 100), 5
-#: The endpoint's tag with the model that was live before.
-PREVIOUS = "previous"
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Environment, ManagedOnlineDeployment, ManagedOnlineEndpoint
 
 
 @dataclass(frozen=True)
@@ -34,184 +32,138 @@ class Asked:
 
     run: str | None = None
     model: str | None = None
+    """`name:version`"""
     endpoint: str | None = None
     instance: str | None = None
     keep: bool = False
+    environment: str | None = None
+    """`name:version` of one that is there; None: the runtime image as it is now."""
 
 
-def deploy(settings: Settings, asked: Asked, *, yes: bool) -> None:
-    """Deploy as asked; raises BadInput before anything is sent, KitError when it is refused or rolled back."""
-    folder = _checked(asked)
-    workspace = connect(settings)
+def deploy(settings: Settings, asked: Asked, *, yes: bool, workspace: Workspace | None = None) -> None:
+    """Deploy as asked, and print where it answers.
+
+    Args:
+        workspace: where somebody has signed in already.
+
+    Raises:
+        BadInput: before anything is sent or made.
+        KitError: it is refused, or rolled back.
+    """
+    folder = _checked(settings, asked)
+    workspace = workspace or connect(settings)
     name = endpoint.name_of(workspace, asked.endpoint)
-    size = quota.find(workspace, endpoint.instance_of(settings, asked.instance), "--instance")
+    size = quota.find(workspace, endpoint.instance_of(settings, asked.instance), _setting(asked))
     if asked.model:
-        model = ":".join(_known(workspace, *registration.parse(asked.model)))
-    else:
-        model = ":".join(registration.register(workspace, asked.run))
-    wanted = Wanted(model, size, folder.parent.name if folder else None)
-    environment = deployment.environment_of(workspace, wanted)
+        folder = _of_this_machine(_known(workspace, asked.model))
     there = endpoint.find(workspace, name)
+    endpoint.refuse_foreign(there)
+    lock.refuse_held(workspace, name)
     found = endpoint.deployments(workspace, name) if there else {}
-    live = endpoint.live(there) if there else None
-    if live and (there.traffic or {}).get(live) == 100 and deployment.is_same(found[live], wanted, environment):
-        _say(f"endpoint {name}: {live} is {model} already, with all of the traffic")
-        print(there.scoring_uri)
-        return
-    _look_before_spending(workspace, name, wanted, found, yes)
-    endpoint.ensure(workspace, name)
-    try:
-        with lock.held(workspace, name):
-            _roll_out(workspace, name, wanted, environment, smoke.question_for(folder), keep=asked.keep)
-    except KitError:
-        if there is None and not endpoint.deployments(workspace, name):
-            # made for this, and there is nothing behind it
-            endpoint.remove(workspace, name)
-        raise
+    if not found:
+        quota.check(workspace, size, deployment.count(), endpoint=True)
+    _ask(workspace, name, size, asked.model or (folder.parent.name if folder else ""), bool(found), yes)
+    model = asked.model or ":".join(registration.register(workspace, asked.run))
+    environment = _environment(workspace, asked, size)
+    wanted = Wanted(model.removeprefix("azureml:"), size, environment, folder.parent.name if folder else None)
+    if there and _is_live_already(there, found, wanted, asked.keep):
+        say(f"endpoint {name}: {endpoint.live(there)} is {wanted.model} already, with all of the traffic")
+    else:
+        if found and not any(wanted.is_in(one) for one in found.values()):
+            quota.check(workspace, size, deployment.count(), endpoint=True)
+        _let_succeed(workspace, name, wanted, smoke.question_for(folder), asked.keep)
     print(endpoint.require(workspace, name).scoring_uri)
 
 
-def rollback(settings: Settings, asked: str | None, *, yes: bool) -> None:
-    """Give the traffic back to the deployment that had it before, or deploy the model that was live before again."""
-    workspace = connect(settings)
-    name = endpoint.name_of(workspace, asked)
-    there = endpoint.require(workspace, name)
-    live, found = endpoint.live(there), endpoint.deployments(workspace, name)
-    other = next((one for one in found if one != live and found[one].provisioning_state == "Succeeded"), None)
-    if live and other:
-        confirm(f"endpoint {name}: all traffic from {live} back to {other}; do it?", yes)
-        with lock.held(workspace, name):
-            _answers(workspace, name, other, smoke.QUESTION)
-            endpoint.change(
-                workspace, name, traffic={live: 0, other: 100}, **{PREVIOUS: (found[live].tags or {}).get(MODEL)}
-            )
-        _say(f"endpoint {name}: {other} has all of the traffic again")
-        return
-    before = (there.tags or {}).get(PREVIOUS)
-    if not before:
-        raise BadInput(f"endpoint {name}: has had no model before this one; phikit azure deploy --model NAME:VERSION")
-    deploy(settings, Asked(model=before, endpoint=name, instance=found[live].instance_type if live else None), yes=yes)
+def _let_succeed(workspace: Workspace, name: str, wanted: Wanted, question: str, keep: bool) -> None:
+    with lock.held(workspace, name) as held:
+        made = endpoint.ensure(workspace, name)
+        try:
+            Succession(workspace, name, wanted, question, held, keep).run()
+        except KitError:
+            if made and not endpoint.deployments(workspace, name):
+                say(f"endpoint {name}: was made for this, removing it")
+                endpoint.remove(workspace, name)
+            raise
 
 
-def _checked(asked: Asked) -> Path | None:
+def _is_live_already(
+    there: ManagedOnlineEndpoint, found: dict[str, ManagedOnlineDeployment], wanted: Wanted, keep: bool
+) -> bool:
+    """Whether there is nothing to do: what is wanted has all of the traffic, and nothing else is to be removed."""
+    live = endpoint.live(there)
+    return (
+        live in found
+        and endpoint.shares(there) == {live: 100}
+        and endpoint.state_of(found[live]) == deployment.SUCCEEDED
+        and wanted.is_in(found[live])
+        and (keep or len(found) == 1)
+    )
+
+
+def _checked(settings: Settings, asked: Asked) -> Path | None:
     """The folder of the model that is asked for, where it is here; raises BadInput with every finding."""
-    findings: list[str] = []
-    if asked.run and asked.model:
-        findings.append("--run and --model: name one of them")
-    if asked.endpoint:
-        with _collected(findings):
-            endpoint.check_name(asked.endpoint, "--endpoint")
+    findings = endpoint.check(settings, asked.endpoint)
     folder = None
-    with _collected(findings):
+    try:
+        if asked.run and asked.model:
+            raise BadInput("--run and --model: name one of them")
         if asked.model:
             registration.parse(asked.model)
         else:
             folder = models.choose(asked.run, None)
+    except BadInput as error:
+        findings += error.findings
     if findings:
         raise BadInput(findings)
     return folder
 
 
-@contextlib.contextmanager
-def _collected(findings: list[str]):  # noqa: ANN202 - a context manager of nothing
-    try:
-        yield
-    except BadInput as error:
-        findings += error.findings
+def _setting(asked: Asked) -> str:
+    return "--instance" if asked.instance else "PHIKIT_AZURE_INSTANCE"
 
 
-def _known(workspace: Workspace, name: str, version: str) -> tuple[str, str]:
-    with told(f"--model {name}:{version}"):
-        found = workspace.client.models.get(name, version)
-    return found.name, str(found.version)
+def _known(workspace: Workspace, model: str) -> str | None:
+    """The run of a registered model, where it says one; raises BadInput where there is no such model."""
+    from azure.core.exceptions import AzureError
+
+    name, version = registration.parse(model)
+    with told(f"--model {model}"):
+        try:
+            return (workspace.client.models.get(name, version).tags or {}).get("run")
+        except AzureError as error:
+            if not is_missing(error):
+                raise
+    raise BadInput(f"--model {model}: workspace {workspace.name} has no such model; phikit azure register")
 
 
-def _look_before_spending(workspace: Workspace, name: str, wanted: Wanted, found: dict, yes: bool) -> None:
-    quota.check(workspace, wanted.size, 1, endpoint=True)
-    price = prices.hourly(wanted.size.name, workspace.location)
-    beside = ", for some minutes beside the one that is there" if found else ""
+def _of_this_machine(run: str | None) -> Path | None:
+    """The folder of a registered model's run, where it is here."""
+    folder = ROOT / "runs" / run / "model" if run else None
+    return folder if folder and (folder / models.MLMODEL).is_file() else None
+
+
+def _environment(workspace: Workspace, asked: Asked, size: quota.Size) -> Environment:
+    """The environment that is asked for, if it is still there; else the runtime image."""
+    from azure.core.exceptions import AzureError
+
+    if asked.environment:
+        name, _, version = asked.environment.partition(":")
+        with told(f"environment {asked.environment}"):
+            try:
+                return workspace.client.environments.get(name, version)
+            except AzureError as error:
+                if not is_missing(error):
+                    raise
+        say(f"environment {asked.environment}: is not there any more; taking the image as it is now")
+    return deployment.environment_of(workspace, size.gpus > 0)
+
+
+def _ask(workspace: Workspace, name: str, size: quota.Size, what: str, beside: bool, yes: bool) -> None:
+    price, count = prices.hourly(size.name, workspace.location), deployment.count()
+    others = ", for some minutes beside the one that is there" if beside else ""
     confirm(
-        f"endpoint {name}: one {wanted.size.name}, {prices.an_hour(price)} ({prices.a_day(price)} a day) until "
-        f"`phikit azure down`{beside}; deploy {wanted.model}?",
+        f"endpoint {name}: {count} x {size.name}, {prices.an_hour(price, count)} ({prices.a_day(price, count)} a day) "
+        f"until `phikit azure down`{others}; deploy {what}?",
         yes,
     )
-
-
-def _roll_out(workspace: Workspace, name: str, wanted: Wanted, environment: object, question: str, keep: bool) -> None:
-    there = endpoint.require(workspace, name)
-    old = endpoint.live(there)
-    new = next(candidate for candidate in NAMES if candidate != old)
-    try:
-        _have(workspace, name, new, wanted, environment)
-        _answers(workspace, name, new, question)
-        _shift(workspace, name, old, new, question)
-    except KitError as error:
-        _take_back(workspace, name, old, new)
-        raise KitError(
-            f"{error}; {f'{old} has all of the traffic, as before' if old else 'there was none before it'}"
-        ) from error
-    if old:
-        before = endpoint.deployments(workspace, name).get(old)
-        endpoint.change(workspace, name, **{PREVIOUS: (before.tags or {}).get(MODEL) if before else None})
-        if not keep:
-            endpoint.remove_deployment(workspace, name, old)
-            _say(f"deployment {old}: removed")
-
-
-def _have(workspace: Workspace, name: str, new: str, wanted: Wanted, environment: object) -> None:
-    """Have the new deployment ready: the one that an earlier try left, if it is right, or a new one."""
-    left = deployment.settled(workspace, name, new)
-    if left is not None:
-        if left.provisioning_state == "Succeeded" and deployment.is_same(left, wanted, environment):
-            _say(f"deployment {new}: is there already")
-            return
-        _say(f"deployment {new}: is left over from another time, removing it")
-        endpoint.remove_deployment(workspace, name, new)
-    deployment.make(workspace, name, new, wanted, environment)
-
-
-def _answers(workspace: Workspace, name: str, new: str, question: str) -> None:
-    """Ask the new deployment, whatever traffic it gets; raises KitError when it does not answer."""
-    uri, key = endpoint.require(workspace, name).scoring_uri, endpoint.keys(workspace, name).primary_key
-    try:
-        text = smoke.ask_patiently(uri, key, question, new)
-    except smoke.NoAnswer as error:
-        raise KitError(f"deployment {new}: does not answer {question!r} ({error})") from error
-    _say(f"deployment {new}: {question} {' '.join(text.split())[:120]}")
-
-
-def _shift(workspace: Workspace, name: str, old: str | None, new: str, question: str) -> None:
-    """Move the traffic in steps, and look at each whether the endpoint answers; raises KitError when it does not."""
-    uri, key = endpoint.require(workspace, name).scoring_uri, endpoint.keys(workspace, name).primary_key
-    for percent in STEPS if old else STEPS[-1:]:
-        share = {new: percent} | ({old: 100 - percent} if old else {})
-        endpoint.set_traffic(workspace, name, share)
-        for number in range(ANSWERS):
-            try:
-                # as anybody asks, and the new one by its name: at 10 % it would hardly be asked otherwise
-                smoke.ask_patiently(uri, key, question, new if number % 2 else None)
-            except smoke.NoAnswer as error:
-                raise KitError(f"deployment {new}: fails at {percent} % of the traffic ({error})") from error
-        _say(f"traffic: {percent} % to {new}")
-
-
-def _take_back(workspace: Workspace, name: str, old: str | None, new: str) -> None:
-    """Traffic back to the old one, the new one's log shown, then removed."""
-    _say(f"deployment {new}: taken back")
-    with contextlib.suppress(KitError):
-        if old:
-            endpoint.set_traffic(workspace, name, {old: 100} | ({new: 0} if _is_there(workspace, name, new) else {}))
-        if log := endpoint.container_log(workspace, name, new):
-            _say(f"the end of what {new} says:\n{log.rstrip()}")
-        if _is_there(workspace, name, new):
-            if not old:
-                endpoint.set_traffic(workspace, name, {new: 0})
-            endpoint.remove_deployment(workspace, name, new)
-
-
-def _is_there(workspace: Workspace, name: str, new: str) -> bool:
-    return deployment.settled(workspace, name, new) is not None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,58 +1,85 @@
-"""Everything that the kit made and that costs, deleted: the endpoint first, then the cluster; and what stays, said.
+"""Everything that the kit made and that costs by the hour, deleted: the endpoint first, then the cluster.
 
-take_down(connect(Settings.load()), yes=True)
+take_down(connect(Settings.load()), yes=True, everything=False)
 
-What the kit made carries its tag (devtools/azure/tags.py); nothing else is ever touched.
+What the kit made carries its tag (devtools/azure/tags.py); nothing else is ever touched. What is gone already is no
+error, so that it can be given again.
 """
 
 from __future__ import annotations
 
-import sys
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from devtools.azure import endpoint, jobs, prices
+from devtools.azure import cost, endpoint, jobs, lock, submission
 from devtools.azure.confirm import confirm
-from devtools.azure.refusals import told
+from devtools.azure.progress import finished, say
+from devtools.azure.refusals import is_missing, told
 from devtools.azure.submission import state_of
 from devtools.azure.tags import is_ours
 from devtools.azure.workspace import Workspace
+from devtools.errors import KitError
 
 if TYPE_CHECKING:
-    from azure.ai.ml.entities import AmlCompute, Job, ManagedOnlineEndpoint
+    from azure.ai.ml.entities import AmlCompute, Asset, Job, ManagedOnlineEndpoint
 
-#: Kinds of things that stay: they keep their storage, a few cents a gigabyte and month.
-STAYING = ("models", "environments", "data")
+#: What is done, the word for it, and how.
+Step = tuple[str, str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
 class Made:
-    """What the kit made here and that can cost."""
+    """What the kit made here and that can cost by the hour."""
 
     endpoints: list[ManagedOnlineEndpoint] = field(default_factory=list)
-    clusters: list[AmlCompute] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
+    clusters: list[AmlCompute] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
         """Each, for people."""
         return [
             *(f"endpoint {one.name}" for one in self.endpoints),
-            *(f"job {one.name} ({state_of(one)})" for one in self.jobs),
+            *(f"job {one.name} ({state_of(one)}: it is canceled)" for one in self.jobs),
             *(f"cluster {one.name}" for one in self.clusters),
         ]
 
 
-def take_down(workspace: Workspace, *, yes: bool) -> None:
-    """Delete what costs, after a question; what is gone already is no error."""
+def take_down(workspace: Workspace, *, yes: bool, everything: bool) -> None:
+    """Delete what costs, after a question, and print what stays.
+
+    Args:
+        everything: the kit's models, environments and data are archived too.
+
+    Raises:
+        KitError: a roll-out goes on; or something could not be deleted, after all else was.
+    """
     made = find(workspace)
-    if made.names:
-        confirm(f"{', '.join(made.names)}: {_a_day(workspace, made)}; delete all of it?", yes)
-        _delete(workspace, made)
+    assets = {kind: cost.assets(workspace, kind) for kind in cost.KINDS} if everything else {}
+    for one in made.endpoints:
+        lock.refuse_held(workspace, one.name)
+    count = sum(map(len, assets.values()))
+    what = made.names + ([f"{count} models, environments and data (archived)"] if count else [])
+    failures: list[str] = []
+    if what:
+        confirm(f"{', '.join(what)}: {cost.a_day(workspace, made.endpoints, made.clusters)}; delete it?", yes)
     else:
-        _say("there is nothing of the kit's that costs by the hour")
-    for line in staying(workspace):
-        print(line)
+        say("there is nothing of the kit's that costs by the hour")
+    for name, doing, work in _steps(workspace, made, assets):
+        say(f"{name}: {doing} it")
+        try:
+            with told(name):
+                work()
+        except KitError as error:
+            # (what else there is still goes)
+            failures.append(str(error))
+    for line in cost.remaining(workspace):
+        print(line, flush=True)
+    if failures:
+        raise KitError("; ".join(failures))
 
 
 def find(workspace: Workspace) -> Made:
@@ -61,57 +88,40 @@ def find(workspace: Workspace) -> Made:
     with told("what the kit made"):
         endpoints = [one for one in client.online_endpoints.list() if is_ours(one.tags)]
         clusters = [one for one in client.compute.list() if is_ours(one.tags)]
-    return Made(endpoints, clusters, jobs.running(workspace))
+    return Made(endpoints, jobs.running(workspace), clusters)
 
 
-def staying(workspace: Workspace) -> list[str]:
-    """Lines about what is left, and what that costs."""
-    lines = []
-    with told("what stays"):
-        for kind in STAYING:
-            operations = getattr(workspace.client, kind)
-            # (the lists of names carry no tags of their versions)
-            names = sorted({one.name for one in operations.list() if one.name.startswith("phikit")})
-            found = [f"{name} ({sum(1 for _ in operations.list(name))})" for name in names]
-            if found:
-                lines.append(f"stays: {kind} {', '.join(found)}")
-    registry = workspace.linked("containerRegistry").rpartition("/")[2]
-    if registry:
-        lines.append(f"stays: images phikit-runtime in the registry {registry}")
-    others = [one.name for one in find(workspace).endpoints]
-    lines += [f"stays: endpoint {name}, which could not be deleted" for name in others]
-    lines.append(
-        "it costs storage alone, cents a day; the workspace's own registry, storage and key vault are what they were"
-    )
-    return lines
-
-
-def _delete(workspace: Workspace, made: Made) -> None:
-    client = workspace.client
+def _steps(workspace: Workspace, made: Made, assets: dict[str, list[Asset]]) -> Iterator[Step]:
+    """What is to be done, in its order: what costs the most first."""
     for one in made.endpoints:
-        _say(f"endpoint {one.name}: deleting it")
-        endpoint.remove(workspace, one.name)
-    for one in made.jobs:
-        _say(f"job {one.name}: canceling it")
-        with told(f"job {one.name}"):
-            client.jobs.begin_cancel(one.name).result()
-    for one in made.clusters:
-        _say(f"cluster {one.name}: deleting it")
-        with told(f"cluster {one.name}"):
-            client.compute.begin_delete(one.name).result()
+        yield f"endpoint {one.name}", "deleting", partial(_remove_endpoint, workspace, one.name)
+    for job in made.jobs:
+        yield f"job {job.name}", "canceling", partial(_cancel, workspace, str(job.name))
+    for cluster in made.clusters:
+        yield f"cluster {cluster.name}", "deleting", partial(_remove_cluster, workspace, cluster.name)
+    for kind, found in assets.items():
+        archive = getattr(workspace.client, kind).archive
+        for one in found:
+            yield f"{kind} {one.name}:{one.version}", "archiving", partial(archive, one.name, one.version)
 
 
-def _a_day(workspace: Workspace, made: Made) -> str:
-    """What the endpoints cost a day; clusters without a job cost nothing."""
-    total, unknown = 0.0, False
-    for one in made.endpoints:
-        for found in endpoint.deployments(workspace, one.name).values():
-            price = prices.hourly(found.instance_type, workspace.location)
-            unknown |= price is None
-            total += (price or 0) * (found.instance_count or 1)
-    least = "at least " if unknown else ""
-    return f"{least}{prices.a_day(total)} a day"
+def _remove_endpoint(workspace: Workspace, name: str) -> None:
+    with lock.held(workspace, name):
+        endpoint.remove(workspace, name)
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _cancel(workspace: Workspace, name: str) -> None:
+    finished(lambda: workspace.client.jobs.begin_cancel(name), f"job {name}")
+    # (its cluster goes next: that it is over is waited for)
+    while (job := submission.find(workspace, name)) and state_of(job) not in submission.ENDED:
+        threading.Event().wait(endpoint.PERIOD)
+
+
+def _remove_cluster(workspace: Workspace, name: str) -> None:
+    from azure.core.exceptions import AzureError
+
+    try:
+        finished(lambda: workspace.client.compute.begin_delete(name), f"cluster {name}")
+    except AzureError as error:
+        if not is_missing(error):
+            raise

@@ -106,7 +106,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
 def nothing_is_refused(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a test switched on ends with it."""
     yield
-    if {"rehearsed", "small"} & set(request.fixturenames):
+    if {"rehearsed", "small", "served"} & set(request.fixturenames):
         request.getfixturevalue("rehearsed").refuse_nothing()
 
 
@@ -124,3 +124,14 @@ def small(rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory) -> Reh
         row = {"messages": [{"role": "user", "content": part}, {"role": "assistant", "content": "yes"}]}
         (data / f"{part}_data.jsonl").write_text(json.dumps(row) + "\n")
     return Rehearsed(rehearsed.home, rehearsed.store, root)
+
+
+@pytest.fixture(scope="session")
+def served(rehearsed: Rehearsed, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The same emulator, and a checkout with runs to deploy; see served.py."""
+    from tests.azure_backend import served
+
+    root = copy_of_the_checkout(tmp_path_factory.mktemp("served"))
+    served.make_runs(root / "runs", tiny_model)
+    served.make_hasty(root / "serving" / "deployment.yaml")
+    return served.Served(rehearsed.home, rehearsed.store, root)

@@ -31,13 +31,17 @@ class SmallJobs:
 
     def __init__(self, ml_client: Any, folder: Path) -> None:
         self.client, self._folder = ml_client, folder
+        self._clusters: set[str] = set()
 
     def cluster(self, name: str, **more: Any) -> str:
         """A cluster, made if need be; its name."""
         from azure.ai.ml.entities import AmlCompute
 
         told = {"size": "Standard_DS3_v2", "max_instances": 4} | more
-        return self.client.compute.begin_create_or_update(AmlCompute(name=name, **told)).result().name
+        if name not in self._clusters:
+            self.client.compute.begin_create_or_update(AmlCompute(name=name, **told)).result()
+            self._clusters.add(name)
+        return name
 
     def code(self, script: str, *files: Path) -> str:
         """A folder with a script, `work.py`, and copies of files beside it."""
@@ -80,6 +84,13 @@ class SmallJobs:
     def ends(self, name: str, seconds: float = 90) -> str:
         """Wait for its end; its last state."""
         return self.becomes(name, *ENDED, seconds=seconds)
+
+    def says(self, name: str, words: str, seconds: float = 90) -> None:
+        """Wait until its log has these words."""
+        deadline = time.monotonic() + seconds
+        while words not in self.log(name):
+            assert time.monotonic() < deadline, self.log(name)
+            threading.Event().wait(0.2)
 
     def log(self, name: str, file: str = "user_logs/std_log.txt") -> str:
         """What a log of it holds; empty where there is none."""

@@ -26,6 +26,9 @@ _DATASTORE = re.compile(r"^azureml:(?://.*)?//?(?:.*/)?datastores/([^/]+)/(?:pat
 _JOB = re.compile(r"^azureml://jobs/([^/]+)/outputs/([^/]+)(?:/paths)?(?:/(.*))?$", re.IGNORECASE)
 _RUN = re.compile(r"^runs:/([^/]+)/(.*)$", re.IGNORECASE)
 _ASSET = re.compile(r"(?:^|/)(data|models)/([^/]+)/versions/([^/?#]+)", re.IGNORECASE)
+#: The data that a job's output is for the service, and its name.
+_OUTPUT = re.compile(r"^azureml_(.+)_output_data_(.+)$")
+OUTPUT = "azureml_{job}_output_data_{name}"
 #: Outputs that are the job's artifacts: what it logged and what lies in its ./outputs.
 _ARTIFACTS = ("artifacts", "default")
 
@@ -93,7 +96,11 @@ def blob(rehearsal: Rehearsal, uri: str) -> tuple[str, str] | None:
 def asset(rehearsal: Rehearsal, identifier: str) -> dict[str, Any] | None:
     """The properties of the data or model version that an id names, in whichever form it does; None: there is none."""
     found = _ASSET.search(identifier)
-    document = rehearsal.store.get(found[1].lower(), f"{found[2]}/{found[3]}") if found else None
+    if found is None:
+        return None
+    document = rehearsal.store.get(found[1].lower(), f"{found[2]}/{found[3]}")
+    if document is None and (made := _OUTPUT.match(found[2])):
+        return _data_of(rehearsal, made[1], made[2])
     return document["properties"] if document else None
 
 
@@ -102,6 +109,15 @@ def _job(rehearsal: Rehearsal, name: str) -> dict[str, Any]:
     if document is None:
         raise WireError(404, "UserError", f"The job {name} was not found.")
     return document["properties"]
+
+
+def _data_of(rehearsal: Rehearsal, job: str, name: str) -> dict[str, Any] | None:
+    """A job's output, as data that nobody gave a name."""
+    document = rehearsal.store.get("jobs", job)
+    told = (document["properties"].get("outputs") or {}).get(name) if document else None
+    if told is None:
+        return None
+    return {"dataType": told.get("jobOutputType"), "dataUri": _output_of(rehearsal, job, name)}
 
 
 def _output_of(rehearsal: Rehearsal, job: str, name: str) -> str:

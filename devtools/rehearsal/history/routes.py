@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from devtools.rehearsal import API_HOST, WORKSPACE_PATH
+from devtools.rehearsal import API_HOST, LOCATION, WORKSPACE_ID, WORKSPACE_PATH
+from devtools.rehearsal.assets import addresses
 from devtools.rehearsal.history import artifacts
 from devtools.rehearsal.jobs.execution import ENDED, KIND
 from devtools.rehearsal.store import Document
@@ -12,7 +13,8 @@ from devtools.rehearsal.wire import Call, Route, missing
 
 #: Folders of a job's artifacts that are its logs.
 LOGS = ("user_logs/", "system_logs/", "logs/")
-#: Types of outputs in the words of the run history.
+#: What the run history calls an output, and its type.
+ASSET = f"azureml://locations/{LOCATION}/workspaces/{WORKSPACE_ID}/data/"
 TYPES = {"uri_file": "UriFile", "uri_folder": "UriFolder", "mlflow_model": "MLFlowModel", "custom_model": "CustomModel"}
 
 
@@ -47,7 +49,7 @@ def data(call: Call) -> Document:
 
 
 def change(call: Call) -> Document:
-    """Describe a run anew: display name, description; tags and properties come to those that it has."""
+    """Describe, archive or restore a run; tags and properties come to those that it has."""
     job, sent = _job(call, call.params["run"]), call.body or {}
 
     def changed(document: Document) -> None:
@@ -55,6 +57,8 @@ def change(call: Call) -> Document:
         for key in ("displayName", "description"):
             if sent.get(key) is not None:
                 told[key] = sent[key]
+        if sent.get("hidden") is not None:
+            told["isArchived"] = bool(sent["hidden"])
         for key in ("tags", "properties"):
             more = {name: str(value) for name, value in (sent.get(key) or {}).items() if value is not None}
             told[key] = (told.get(key) or {}) | more
@@ -100,7 +104,10 @@ def _state(job: Document) -> dict[str, Any]:
 def _run(job: Document) -> dict[str, Any]:
     told = job["properties"]
     outputs = {
-        key: {"assetId": str(one.get("uri") or ""), "type": TYPES.get(one.get("jobOutputType", ""), "UriFolder")}
+        key: {
+            "assetId": ASSET + addresses.OUTPUT.format(job=job["name"], name=key) + "/versions/1",
+            "type": TYPES.get(one.get("jobOutputType", ""), "UriFolder"),
+        }
         for key, one in (told.get("outputs") or {}).items()
         # (with it jobs.stream would look for logs in the storage, and find that it may not)
         if key != "default"
@@ -109,6 +116,7 @@ def _run(job: Document) -> dict[str, Any]:
         **_state(job),
         "rootRunId": job["name"],
         "displayName": told.get("displayName"),
+        "hidden": bool(told.get("isArchived")),
         "description": told.get("description"),
         "createdUtc": job["systemData"]["createdAt"],
         "inputs": {},

@@ -173,9 +173,9 @@ def _address(rehearsal: Rehearsal, key: str, told: dict[str, Any]) -> str:
     """Where an input lies, by its address or by the asset that it names."""
     uri = str(told.get("uri") or "")
     found = addresses.asset(rehearsal, uri)
-    if found is None and (short := re.match(r"^azureml:([^/:]+):([^/:]+)$", uri)):
+    if found is None and re.match(r"^azureml:[^/:]+:[^/:]+$", uri):
         kind = "models" if told.get("jobInputType") in MODELS else "data"
-        *_, found = asset(rehearsal, kind, f"{kind}/{short[1]}/versions/{short[2]}")
+        *_, found = asset(rehearsal, kind, uri)
     if found is None and re.search(r"/(data|models)/[^/]+/versions/", uri):
         raise WireError(404, "UserError", f"The input {key} was not found: {uri}")
     uri = (found.get("dataUri") or found.get("modelUri")) if found else uri

@@ -35,7 +35,7 @@ def run(settings: Settings, asked: str | None, command: Sequence[str]) -> None:
     """Run a command with these variables, in place of this process; raises BadInput when it cannot be run."""
     findings = endpoint.check(settings, asked)
     if shutil.which(command[0]) is None:
-        findings.append(f"COMMAND {command[0]}: there is no such program")
+        findings.append(f"COMMAND {command[0][:80]}: there is no such program")
     if findings:
         raise BadInput(findings)
     told = variables(connect(settings), asked)

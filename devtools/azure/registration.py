@@ -118,5 +118,5 @@ def parse(model: str) -> tuple[str, str]:
     """`name:version`, as --model says it; raises BadInput for anything else."""
     name, colon, version = model.removeprefix("azureml:").partition(":")
     if not (name and colon and version):
-        raise BadInput(f"--model {model}: must be name:version, such as {NAME}:3; or name a --run")
+        raise BadInput(f"--model {model[:80]}: must be name:version, such as {NAME}:3; or name a --run")
     return name, version

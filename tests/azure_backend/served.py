@@ -12,9 +12,12 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from devtools.rehearsal.resources import envelope
 from tests.azure_backend.conftest import Rehearsed
 
 #: The name that the workspace gives an endpoint of the kit's.
@@ -26,7 +29,7 @@ LOOKS = re.compile(r"(?i)/(listkeys|list-?secrets|getlogs|default|startPendingUp
 
 @dataclass
 class Served(Rehearsed):
-    """A checkout whose runs `one`, `two` answer alike, `broken` does not load and `mute` says nothing."""
+    """A checkout whose runs `one`, `two` answer alike, `broken` does not load, `mute` says nothing."""
 
     def deploy(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Run `phikit azure deploy --yes ARGUMENTS` to its end."""
@@ -63,6 +66,25 @@ class Served(Rehearsed):
         ((name, share),) = self.traffic.items()
         assert share == 100
         return self.deployments[name]["tags"]["run"]
+
+    @contextmanager
+    def somebodys(self) -> Iterator[str]:
+        """An endpoint that the kit did not make, as long as the block lasts; its name."""
+        name = "somebodys"
+        properties = {
+            "authMode": "Key",
+            "traffic": {},
+            "mirrorTraffic": {},
+            "properties": {},
+            "provisioningState": "Succeeded",
+            "scoringUri": f"https://{name}.eastus2.inference.ml.azure.com/score",
+        }
+        document = envelope(f"onlineEndpoints/{name}", properties, None) | {"location": "eastus2", "tags": {}}
+        self.store.put("endpoints", name, document | {"kind": "Managed", "identity": {"type": "SystemAssigned"}})
+        try:
+            yield name
+        finally:
+            self.store.delete("endpoints", name)
 
     def changes(self, since: int) -> list[str]:
         """What was asked of the control plane after so many calls, but for what only looks."""
@@ -120,6 +142,8 @@ def make_runs(runs: Path, model: Path) -> None:
         (run / "job.json").write_text(json.dumps({"inputs": {"recipe": "tiny_cpu"}, "created": name}))
         (run / "run.json").write_text(json.dumps({"state": "finished"}))
         (run / "model" / "which.txt").write_text(name)
+    (runs / "unfinished").mkdir()
+    (runs / "unfinished" / "job.json").write_text("{}")
     (runs / "latest").symlink_to("one")
     (weights,) = (runs / "broken" / "model").rglob("model.safetensors")
     weights.write_bytes(b"no weights")

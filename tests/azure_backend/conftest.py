@@ -19,7 +19,7 @@ import pytest
 from devtools.rehearsal import session
 from devtools.rehearsal.store import Store
 from devtools.settings import ROOT, variables
-from tests.rehearsal.conftest import Running, runtime_image  # noqa: F401 - a fixture
+from tests.rehearsal.conftest import Running, node, runtime_image  # noqa: F401 - fixtures
 
 PARTS = ("devtools", "training", "serving", "docker", "flows")
 #: The sample, learned well enough within seconds to tell an answer from noise.

@@ -1,6 +1,7 @@
 """An emulator of the tests' own, in a folder of its own, really started; and the real SDK signed in to it."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,16 @@ class Running:
     def calls(self) -> list[dict]:
         """The exchanges so far."""
         return list(recorder.read(self.home / recorder.FILE))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def node() -> None:
+    """The rehearsal's storage needs Node.js; without it these tests are skipped with the reason, in CI they fail."""
+    if shutil.which("node") is None:
+        reason = "NOT TESTED: no Node.js, which the rehearsal's storage (Azurite) runs on"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

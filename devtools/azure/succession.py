@@ -8,6 +8,7 @@ right is used, what is half made is waited for or replaced. Nothing that gets tr
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -142,7 +143,7 @@ class Succession:
                 endpoint.change(self.workspace, self.name, traffic={old: 100} if old else {})
             log = deployment.log(self.workspace, self.name, new)
             if log:
-                say(f"the end of what {new} says:\n{log.rstrip()}")
+                say(f"the end of what {new} says:\n{textwrap.indent(log.rstrip(), '  ')}")
             deployment.remove(self.workspace, self.name, new)
         except KitError as second:
             raise KitError(f"{error}; and it cannot be taken back now: {second}") from error

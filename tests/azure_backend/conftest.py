@@ -106,7 +106,11 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
 def nothing_is_refused(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a test switched on ends with it."""
     yield
+<<<<<<< /tmp/w/endpoints/main/tests/azure_backend/conftest.py
+    if {"rehearsed", "small", "deployable"} & set(request.fixturenames):
+=======
     if {"rehearsed", "small", "served"} & set(request.fixturenames):
+>>>>>>> /tmp/w/endpoints/n
         request.getfixturevalue("rehearsed").refuse_nothing()
 
 
@@ -126,6 +130,25 @@ def small(rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory) -> Reh
     return Rehearsed(rehearsed.home, rehearsed.store, root)
 
 
+<<<<<<< /tmp/w/endpoints/main/tests/azure_backend/conftest.py
+@pytest.fixture(scope="module")
+def deployable(
+    request: pytest.FixtureRequest, rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rehearsed]:
+    """The same emulator, a checkout whose runs and server are small, an endpoint that is the module's own."""
+    from tests.azure_backend.deployable import Deployable, checkout
+
+    root = copy_of_the_checkout(tmp_path_factory.mktemp("serving"))
+    checkout(root, real=getattr(request.module, "REAL_SERVER", False))
+    name = request.module.__name__.rpartition(".test_")[2].replace("_", "-")
+    running = Deployable(rehearsed.home, rehearsed.store, root, endpoint=f"tested-{name}")
+    try:
+        yield running
+    finally:
+        running.refuse_nothing()
+        running.end()
+        running.phikit("azure", "down", "--yes")
+=======
 @pytest.fixture(scope="session")
 def served(rehearsed: Rehearsed, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory):
     """The same emulator, and a checkout with runs to deploy; see served.py."""
@@ -135,3 +158,4 @@ def served(rehearsed: Rehearsed, tiny_model: Path, tmp_path_factory: pytest.Temp
     served.make_runs(root / "runs", tiny_model)
     served.make_hasty(root / "serving" / "deployment.yaml")
     return served.Served(rehearsed.home, rehearsed.store, root)
+>>>>>>> /tmp/w/endpoints/n

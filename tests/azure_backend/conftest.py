@@ -106,11 +106,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
 def nothing_is_refused(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a test switched on ends with it."""
     yield
-<<<<<<< /tmp/w/endpoints/main/tests/azure_backend/conftest.py
-    if {"rehearsed", "small", "deployable"} & set(request.fixturenames):
-=======
-    if {"rehearsed", "small", "served"} & set(request.fixturenames):
->>>>>>> /tmp/w/endpoints/n
+    if {"rehearsed", "small", "deployable", "served"} & set(request.fixturenames):
         request.getfixturevalue("rehearsed").refuse_nothing()
 
 
@@ -130,7 +126,6 @@ def small(rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory) -> Reh
     return Rehearsed(rehearsed.home, rehearsed.store, root)
 
 
-<<<<<<< /tmp/w/endpoints/main/tests/azure_backend/conftest.py
 @pytest.fixture(scope="module")
 def deployable(
     request: pytest.FixtureRequest, rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory
@@ -148,7 +143,8 @@ def deployable(
         running.refuse_nothing()
         running.end()
         running.phikit("azure", "down", "--yes")
-=======
+
+
 @pytest.fixture(scope="session")
 def served(rehearsed: Rehearsed, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory):
     """The same emulator, and a checkout with runs to deploy; see served.py."""
@@ -158,4 +154,3 @@ def served(rehearsed: Rehearsed, tiny_model: Path, tmp_path_factory: pytest.Temp
     served.make_runs(root / "runs", tiny_model)
     served.make_hasty(root / "serving" / "deployment.yaml")
     return served.Served(rehearsed.home, rehearsed.store, root)
->>>>>>> /tmp/w/endpoints/n

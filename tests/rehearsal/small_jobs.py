@@ -7,11 +7,12 @@ jobs.ends("first")
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from devtools.rehearsal import session
 
 IMAGE = "phikit-runtime:cpu"
 ENDED = ("Completed", "Failed", "Canceled")
@@ -21,7 +22,7 @@ def small_jobs(request: Any) -> SmallJobs:
     """What a module's fixture `jobs` gives; `request` is the fixture's own."""
     home = request.getfixturevalue("rehearsal").home
     client = request.getfixturevalue("ml_client")
-    if json.loads((home / "running.json").read_text())["runner"] == "docker":
+    if session.running(home)["runner"] == "docker":
         request.getfixturevalue("runtime_image")
     return SmallJobs(client, request.getfixturevalue("tmp_path_factory").mktemp("jobs"))
 

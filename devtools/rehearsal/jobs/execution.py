@@ -72,11 +72,7 @@ class Execution:
         if self._closing:
             return
         self._log.note(f"the job is {state}")
-        try:
-            runs.end(self._rehearsal, self._name, state)
-        except Exception:
-            # the tracking server has a state of its own; the job's is what counts
-            traceback.print_exc()
+        runs.end(self._rehearsal, self._name, state)
         self.become(state, error)
 
     def _on_nodes(self) -> str:

@@ -21,8 +21,10 @@ from devtools.rehearsal.wire import Call, Route, WireError
 if TYPE_CHECKING:
     from devtools.rehearsal.server import Rehearsal
 
-#: Fields that name a run, or several, in what is sent and in what comes back.
-RUN_FIELDS = ("run_id", "run_uuid", "run_ids", "source_run_id")
+#: Fields that name runs, and those that name experiments, in what is sent and in what comes back.
+FIELDS = ("run_id", "run_uuid", "run_ids", "source_run_id"), ("experiment_id", "experiment_ids")
+#: Names of runs, and of experiments.
+Names = tuple[dict[str, str], dict[str, str]]
 MISSING = re.compile(r"^(mlflow/)?logged-models\b")
 #: Azure's registry is the workspace's models; the one of the server behind this is another.
 REGISTRY = re.compile(r"^(preview/)?mlflow/(registered-models|model-versions)\b")
@@ -38,7 +40,7 @@ def forward(call: Call) -> Response:
             501, "NotEmulated", f"{path}: the rehearsal's models are registered with azure-ai-ml, not with MLflow"
         )
     rehearsal = call.rehearsal
-    known = {name: body["run"] for name, body in rehearsal.store.all(runs.KIND)}
+    known = runs.inward(rehearsal)
     body = _renamed(call.body, known) if call.body is not None else None
     with httpx.Client(trust_env=False, timeout=runs.TIMEOUT) as client:
         answer = client.request(
@@ -69,17 +71,20 @@ def is_logged(call: Call) -> Document:
     return {"is_complete": True}
 
 
-def _renamed(value: Any, names: dict[str, str]) -> Any:
-    """JSON with other names of runs: the real server's ids for jobs' names, or the other way round."""
+def _renamed(value: Any, names: Names) -> Any:
+    """JSON with other names of runs and experiments: the real server's for Azure's, or the other way round."""
     if isinstance(value, list):
         return [_renamed(one, names) for one in value]
     if not isinstance(value, dict):
         return value
 
-    def name(one: Any) -> Any:
-        return [name(each) for each in one] if isinstance(one, list) else names.get(one, one)
+    def name(key: str, one: Any) -> Any:
+        for fields, known in zip(FIELDS, names, strict=True):
+            if key in fields:
+                return [known.get(each, each) for each in one] if isinstance(one, list) else known.get(one, one)
+        return _renamed(one, names)
 
-    return {key: name(one) if key in RUN_FIELDS else _renamed(one, names) for key, one in value.items()}
+    return {key: name(key, one) for key, one in value.items()}
 
 
 def _spoken(rehearsal: Rehearsal, said: Any) -> Any:
@@ -98,7 +103,7 @@ def _spoken(rehearsal: Rehearsal, said: Any) -> Any:
             answer["artifact_uri"] = f"azureml://{API_HOST}/mlflow/v2.0{place}"
         return answer
 
-    return placed(_renamed(said, runs.names(rehearsal)))
+    return placed(_renamed(said, runs.outward(rehearsal)))
 
 
 _API = "/mlflow/{version}" + WORKSPACE_PATH + "/api/2.0/"

@@ -69,8 +69,6 @@ def deploy(settings: Settings, asked: Asked, *, yes: bool, workspace: Workspace 
     if there and _is_live_already(there, found, wanted, asked.keep):
         say(f"endpoint {name}: {endpoint.live(there)} is {wanted.model} already, with all of the traffic")
     else:
-        if found and not any(wanted.is_in(one) for one in found.values()):
-            quota.check(workspace, size, deployment.count(), endpoint=True)
         _let_succeed(workspace, name, wanted, smoke.question_for(folder), asked.keep)
     print(endpoint.require(workspace, name).scoring_uri)
 

@@ -12,7 +12,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from devtools.azure import deployment, endpoint, watch
+from devtools.azure import deployment, endpoint, quota, watch
 from devtools.azure.deployment import ENVIRONMENT, MODEL, NAMES, REPLACES, SUCCEEDED, Broken, Wanted
 from devtools.azure.lock import Lock
 from devtools.azure.progress import say
@@ -62,6 +62,8 @@ class Succession:
         started = new or self._free_name()
         try:
             if new is None:
+                # (only here: what was in the way does not count any more)
+                quota.check(self.workspace, self.wanted.size, deployment.count(), endpoint=True)
                 self.stands = f"deployment {started} is being made, without traffic"
                 self.lock.check()
                 deployment.make(self.workspace, self.name, started, self.wanted, replaces=old)

@@ -66,6 +66,8 @@ class Succession:
                 quota.check(self.workspace, self.wanted.size, deployment.count(), endpoint=True)
                 self.stands = f"deployment {started} is being made, without traffic"
                 self.lock.check()
+                # (what was in the way is gone, and its cores are free)
+                quota.check(self.workspace, self.wanted.size, deployment.count(), endpoint=True)
                 deployment.make(self.workspace, self.name, started, self.wanted, replaces=old)
             self.stands = f"deployment {started} is there, without traffic"
             watch.answers(self.workspace, self.name, started, self.question)

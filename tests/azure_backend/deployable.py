@@ -60,6 +60,13 @@ class Deployable(Rehearsed):
         """The same, begun."""
         return self.start("azure", "deploy", "--run", run, "--yes", *arguments, **environment)
 
+    def start_program(self, *command: str) -> subprocess.Popen:
+        """Start any program in the checkout, signed in; its input stays open."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, cwd=self.root, env=self.client, text=True, **pipes)
+        self.started.append(process)
+        return process
+
     def made(self) -> dict[str, Any] | None:
         """The endpoint as the service has it; None: there is none."""
         return self.store.get("endpoints", self.endpoint)

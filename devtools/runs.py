@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ JOB = "job.json"
 LATEST = "latest"
 #: What the training writes into run.json when everything is there.
 FINISHED = "finished"
+#: Where a run is trained, if its job.json says nothing else.
+HERE = "on this machine"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -42,6 +45,11 @@ class Run:
     def job(self) -> dict[str, Any]:
         """What the run was asked to do; empty when nothing readable says so."""
         return _read_json(self.folder / JOB)
+
+    @property
+    def where(self) -> str:
+        """Where it is trained: its checkpoints lie there and nowhere else."""
+        return str(self.job.get("where") or HERE)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -64,6 +72,22 @@ class Run:
         except OSError:
             return False
         return False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, as a training does; raises BadInput while somebody else does."""
+        try:
+            lock = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise BadInput(f"{self.folder}: cannot be written ({error.strerror}); choose another --name") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BadInput(
+                    f"runs/{self.name}: another command is at work on it; wait for it, or choose another --name"
+                ) from error
+            yield
 
     @property
     def state(self) -> str:
@@ -98,26 +122,37 @@ class Runs:
         return run
 
     def claim(
-        self, inputs: dict[str, Any], prefix: str, name: str | None = None, files: dict[str, str] | None = None
+        self,
+        inputs: dict[str, Any],
+        prefix: str,
+        name: str | None = None,
+        files: dict[str, str] | None = None,
+        where: str = HERE,
     ) -> tuple[Run, bool]:
         """The run for these inputs, and whether it is new: the one of that name, or an unfinished one, or a new one.
 
         A new run's folder appears together with its job.json, which notes where `files` lay. Raises BadInput when the
-        name belongs to a whole run, or to one of other inputs.
+        name belongs to a whole run, or to one of other inputs or of another place.
         """
+        job = {"inputs": inputs, "files": files or {}, "where": where}
         if name is None:
             for run in self.all():
-                if run.job.get("inputs") == inputs and not run.is_whole:
+                if run.job.get("inputs") == inputs and run.where == where and not run.is_whole:
                     return run, False
-            return self._create_unnamed(inputs, prefix, files), True
+            return self._create_unnamed(job, prefix), True
         run = Run(self.folder / check_name(name))
-        if not run.folder.exists() and self._create(run, inputs, files):
+        if not run.folder.exists() and self._create(run, job):
             return run, True
         if not (run.folder / JOB).is_file():
             raise BadInput(f"runs/{name}: is there and is no run; choose another --name")
         if run.is_whole:
             raise BadInput(
                 f"runs/{name}: is a finished run; choose another --name, or remove it: phikit runs rm {name}"
+            )
+        if run.where != where:
+            raise BadInput(
+                f"runs/{name}: was begun {run.where}, and goes on there alone; choose another --name, "
+                f"or remove it: phikit runs rm {name}"
             )
         before = run.job.get("inputs", {})
         changed = [key for key in inputs if before.get(key) != inputs[key]]
@@ -160,22 +195,21 @@ class Runs:
             self.point_latest(next((other for other in self.all() if other.is_whole), None))
         shutil.rmtree(gone)
 
-    def _create_unnamed(self, inputs: dict[str, Any], prefix: str, files: dict[str, str] | None) -> Run:
+    def _create_unnamed(self, job: dict[str, Any], prefix: str) -> Run:
         base = f"{prefix}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         for suffix in ("", *(f"-{number}" for number in range(2, 100))):
             run = Run(self.folder / f"{base}{suffix}")
-            if not run.folder.exists() and self._create(run, inputs, files):
+            if not run.folder.exists() and self._create(run, job):
                 return run
         raise BadInput(f"runs/{base}: is taken, and so are its successors; give a --name")
 
-    def _create(self, run: Run, inputs: dict[str, Any], files: dict[str, str] | None) -> bool:
+    def _create(self, run: Run, job: dict[str, Any]) -> bool:
         """Whether this call made the folder: of two at once, one does."""
         beside = self.folder / f".new-{run.name}-{secrets.token_hex(4)}"
         try:
             beside.mkdir(parents=True)
             created = datetime.now(UTC).isoformat(timespec="seconds")
-            job = {"inputs": inputs, "files": files or {}, "created": created}
-            (beside / JOB).write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
+            (beside / JOB).write_text(json.dumps(job | {"created": created}, indent=2) + "\n", encoding="utf-8")
             try:
                 beside.rename(run.folder)
             except OSError:
@@ -193,7 +227,9 @@ class Runs:
 def check_name(name: str) -> str:
     """The name, if a run may have it; raises BadInput if not."""
     if not NAME.fullmatch(name) or name == LATEST:
-        raise BadInput(f"--name {name[:60]}: must be letters, digits, '.', '_' and '-' (100 at most), and not `{LATEST}`")
+        raise BadInput(
+            f"--name {name[:60]}: must be letters, digits, '.', '_' and '-' (100 at most), and not `{LATEST}`"
+        )
     return name
 
 

@@ -21,7 +21,7 @@ from devtools.connections import NO_HUB, connect, local_model
 from devtools.errors import BadInput, nearest
 from devtools.job import Job
 from devtools.models import open_up
-from devtools.runs import Run, Runs, check_name
+from devtools.runs import HERE, Run, Runs, check_name
 from devtools.settings import ROOT, Settings
 
 #: YAML reads 1e-3 as a text and no as false; people who write them on a command line mean a number and a word.
@@ -83,7 +83,7 @@ def plan(request: Request, root: Path = ROOT) -> Plan:
     return Plan(job, recipe, recipe_file, overrides, model, dataset)
 
 
-def claim(planned: Plan, request: Request, root: Path = ROOT) -> tuple[Run, bool]:
+def claim(planned: Plan, request: Request, root: Path = ROOT, where: str = HERE) -> tuple[Run, bool]:
     """The run of a plan whose data is prepared, and whether it is new; see Runs.claim."""
     inputs = {
         "recipe": planned.recipe,
@@ -94,7 +94,7 @@ def claim(planned: Plan, request: Request, root: Path = ROOT) -> tuple[Run, bool
         "eval_sha256": data.digest(planned.dataset.eval_file),
     }
     files = {"train_file": str(planned.dataset.train_file), "eval_file": str(planned.dataset.eval_file)}
-    run, is_new = Runs(root / "runs").claim(inputs, planned.recipe_file.stem, request.name, files)
+    run, is_new = Runs(root / "runs").claim(inputs, planned.recipe_file.stem, request.name, files, where)
     print(f"run: {data.near(run.folder)}{'' if is_new else ' (going on with it)'}", file=sys.stderr, flush=True)
     return run, is_new
 
@@ -135,7 +135,7 @@ def _task(planned: Plan, run: Run, request: Request, settings: Settings) -> Task
         literals(planned) | {"train_file": dataset.train_file, "eval_file": dataset.eval_file},
         {"run": run.folder, "model": run.folder / "model"},
     )
-    models = _models(planned.model, planned.overrides, planned.recipe_file)
+    models = models_of(planned)
     local = [path for model in models if (path := local_model(model))]
     hub = any(not local_model(model) and model not in NO_HUB for model in models)
     connections = connect(settings, hub=hub, choice=request.network, store=run.folder.parent)
@@ -183,6 +183,27 @@ def one_line(overrides: dict[str, Any]) -> str:
     return json.dumps(overrides).replace("'", "\\u0027")
 
 
+def models_of(planned: Plan) -> list[str]:
+    """The model names that the training will open: one, or none that devtools can tell."""
+    if str(planned.model) != "recipe":
+        return [str(planned.model)]
+    named = value_of(planned, MODEL_KEY)
+    return [named] if isinstance(named, str) else []
+
+
+def value_of(planned: Plan, key: str) -> Any:
+    """What the training is told for a key of the recipe: by --set, else by its file; None where neither says it."""
+    import yaml
+
+    if key in planned.overrides:
+        return planned.overrides[key]
+    try:
+        recipe = yaml.safe_load(planned.recipe_file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None  # fine_tune.py says what is wrong with it
+    return recipe.get(key) if isinstance(recipe, dict) else None
+
+
 def code_version(folder: Path) -> str | None:
     """The commit that the folder is at, with -dirty when tracked files were changed; None outside of git."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty=-dirty", "--exclude=*"]
@@ -212,22 +233,6 @@ def _model(name: str, findings: list[str]) -> str | Path:
     except BadInput as error:
         findings += error.findings
         return name
-
-
-def _models(model: str | Path, overrides: dict[str, Any], recipe_file: Path) -> list[str]:
-    """The model names that the training will open: one, or none that devtools can tell."""
-    import yaml
-
-    if str(model) != "recipe":
-        return [str(model)]
-    if MODEL_KEY in overrides:
-        return [str(overrides[MODEL_KEY])]
-    try:
-        recipe = yaml.safe_load(recipe_file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return []  # fine_tune.py says what is wrong with it
-    named = recipe.get(MODEL_KEY) if isinstance(recipe, dict) else None
-    return [named] if isinstance(named, str) else []
 
 
 def _overrides(pairs: Sequence[str], findings: list[str]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Profile:
 
     name: str
     size: str
+    gpu: bool
+    """Whether its nodes need one."""
     nodes: int
     low: bool
     idle: int
@@ -72,8 +74,8 @@ def profile_of(settings: Settings, gpu: bool) -> Profile:
     name = settings.azure_cluster or name
     if not NAME.fullmatch(name):
         findings.append(
-            f"PHIKIT_AZURE_CLUSTER={name[:40]}: must be 3 to 24 letters, digits and '-', begin with a letter "
-            "and not end in a dash and a number"
+            f"--cluster {name[:40]}: must be 3 to 24 letters, digits and '-', begin with a letter and not end in a "
+            "dash and a number (unset: PHIKIT_AZURE_CLUSTER)"
         )
     priority = settings.azure_priority or "dedicated"
     if priority not in PRIORITIES:
@@ -81,6 +83,7 @@ def profile_of(settings: Settings, gpu: bool) -> Profile:
     profile = Profile(
         name=name,
         size=settings.azure_size or size,
+        gpu=gpu,
         nodes=number("PHIKIT_AZURE_NODES", settings.azure_nodes, NODES),
         low=priority == "low",
         idle=number("PHIKIT_AZURE_IDLE", settings.azure_idle, IDLE),
@@ -115,11 +118,14 @@ def examine(workspace: Workspace, profile: Profile) -> Offer:
     name, low = profile.size, profile.low
     if cluster is not None:
         if cluster.type != "amlcompute":
-            raise BadInput(f"PHIKIT_AZURE_CLUSTER={profile.name}: is a {cluster.type}, no cluster; name another one")
+            raise BadInput(f"--cluster {profile.name}: is a {cluster.type}, no cluster; name another one")
         name, low = cluster.size, cluster.tier == "low_priority"
         if (name.lower(), low) != (profile.size.lower(), profile.low):
             _say(f"cluster {profile.name}: is there, taken as it is: {name}{' at low priority' if low else ''}")
     size = quota.find(workspace, name)
+    if profile.gpu and not size.gpus:
+        what = f"cluster {profile.name}" if cluster else "PHIKIT_AZURE_SIZE"
+        raise BadInput(f"{what}: {size.name} has no GPU; name another one, or a recipe for CPUs")
     if cluster is None or not (cluster.min_instances or 0):
         # nodes that are there already are in the quota's count
         quota.check(workspace, size, 1, low=low)

@@ -2,20 +2,23 @@
 
 bring_home(workspace, run, record)
 
-Files come into a folder beside, each whole or not at all, and move when all are there; what came already is not fetched
-again. Checkpoints stay where they are.
+Files come into a folder beside and move when all are there. What came already is not fetched again, and of a file that
+came in part, only the rest. Checkpoints stay where they are.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devtools.azure import storage
+from devtools.azure import registration, storage
+from devtools.azure.progress import say
 from devtools.azure.refusals import told
 from devtools.azure.submission import Record
 from devtools.azure.workspace import Workspace
@@ -30,10 +33,12 @@ BESIDE = ".home"
 #: What a training needs to go on, and nobody afterwards.
 LEFT = re.compile(r"(checkpoint-\d+|cache|\.lock)(/|$)")
 STATE = "run.json"
+#: Files that are fetched at once.
+AT_ONCE = 4
 
 
 def bring_home(workspace: Workspace, run: Run, record: Record) -> None:
-    """Fetch the outputs of a completed job.
+    """Fetch the outputs of a completed job, and note in the record which model that was.
 
     Raises:
         KitError: there is no model among them, the storage refuses, or the disk is full.
@@ -48,6 +53,8 @@ def bring_home(workspace: Workspace, run: Run, record: Record) -> None:
             )
         try:
             _fetch(container, wanted, beside)
+            # (before it is a model that can be registered)
+            replace(record, model=registration.digest_of(beside / "model")).write(run)
             _move(beside, run.folder)
         except OSError as error:
             raise KitError(f"{run.folder}: cannot be written ({error.strerror}); free the disk, and again") from error
@@ -70,19 +77,45 @@ def _fetch(container: ContainerClient, wanted: list[tuple[BlobProperties, Path]]
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
+    stopped = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("bringing it home", total=sum(blob.size for blob, _ in wanted))
-        for blob, target in wanted:
-            file = beside / target
-            if not (file.is_file() and file.stat().st_size == blob.size):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                part = file.with_name(f".{file.name}.part")
-                with part.open("wb") as out:
-                    container.download_blob(blob.name).readinto(out)
-                part.replace(file)
-            progress.advance(task, blob.size)
-    print(f"home: {len(wanted)} files", file=sys.stderr, flush=True)
+
+        def came(size: int) -> None:
+            progress.advance(task, size)
+
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
+            come = [pool.submit(_fetch_one, container, blob, beside / target, came, stopped) for blob, target in wanted]
+            for one in come:
+                one.result()
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+    say(f"home: {len(wanted)} files")
+
+
+def _fetch_one(
+    container: ContainerClient, blob: BlobProperties, file: Path, came: Callable[[int], None], stopped: threading.Event
+) -> None:
+    """Fetch what is missing of one file, unless somebody stops all of them."""
+    if file.is_file() and file.stat().st_size == blob.size:
+        came(blob.size)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    with part.open("ab") as out:
+        if out.tell() > blob.size:
+            out.truncate(0)
+        came(out.tell())
+        if out.tell() < blob.size:
+            for piece in container.download_blob(blob.name, offset=out.tell()).chunks():
+                out.write(piece)
+                came(len(piece))
+                if stopped.is_set():
+                    return
+    part.replace(file)
 
 
 def _move(beside: Path, folder: Path) -> None:

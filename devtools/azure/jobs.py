@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from devtools.azure import submission
 from devtools.azure.refusals import told
 from devtools.azure.submission import ENDED
-from devtools.azure.tags import is_ours
+from devtools.azure.tags import KEY, is_ours
 from devtools.azure.workspace import Workspace
 from devtools.errors import BadInput
 from devtools.runs import LATEST, Runs
@@ -30,7 +30,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 def listed(workspace: Workspace) -> list[Job]:
     """The kit's own jobs, newest first."""
     with told("jobs"):
-        found = islice(workspace.client.jobs.list(), LOOKED)
+        # (the service looks for the tag's name alone)
+        found = islice(workspace.client.jobs.list(tag=KEY), LOOKED)
         return list(islice((job for job in found if is_ours(job.tags)), SHOWN))
 
 

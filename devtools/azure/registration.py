@@ -49,7 +49,7 @@ def register(workspace: Workspace, run: str | None, root: Path = ROOT) -> tuple[
 
 
 def digest_of(folder: Path) -> str:
-    """The digest of a model directory: of its files' names and contents, but for what is exported from it later."""
+    """The digest of a model directory: of its files' names and contents, an export's among them."""
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{data.digest(file)}\0".encode())
@@ -76,11 +76,12 @@ def _model(workspace: Workspace, name: str, folder: Path, digest: str) -> Any:
     run = Run(folder.parent)
     record = Record.read(run)
     job = find(workspace, record.job) if record and record.job else None
-    as_trained = job is not None and state_of(job) == COMPLETED and not _exports(folder)
+    # an export makes the folder here more than what the job left there
+    as_trained = job is not None and state_of(job) == COMPLETED and record is not None and record.model == digest
     inputs = run.job.get("inputs", {})
     facts = {
         "run": run.name,
-        "job": record.job if as_trained and record else None,
+        "job": record.job if job and record else None,
         "recipe": inputs.get("recipe"),
         "train-sha256": inputs.get("train_sha256"),
         "test-sha256": inputs.get("eval_sha256"),
@@ -91,16 +92,10 @@ def _model(workspace: Workspace, name: str, folder: Path, digest: str) -> Any:
     return Model(
         name=name,
         type="mlflow_model",
-        # with an export the folder here is more than what the job left there
         path=f"azureml://jobs/{record.job}/outputs/model" if as_trained and record else str(folder),
         tags=ours() | {key: str(value) for key, value in facts.items() if value},
         description=f"fine-tuned with phikit: {run.name}",
     )
-
-
-def _exports(folder: Path) -> bool:
-    """Whether something was exported from the model since it was trained."""
-    return any(folder.glob("artifacts/onnx-*"))
 
 
 def _trained_with(run: Run) -> dict[str, str]:

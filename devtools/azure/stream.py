@@ -7,22 +7,32 @@ The log is a blob that grows: what is new is asked for by range, with the addres
 
 from __future__ import annotations
 
+import codecs
+import re
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from devtools.azure.progress import WORD, say
 from devtools.azure.refusals import explained, told
 from devtools.azure.sign_in import SCOPE
 from devtools.azure.submission import ENDED
 from devtools.azure.workspace import Workspace
 from devtools.errors import KitError
 
-#: The log of the command itself.
-LOG = "user_logs/std_log.txt"
-#: Seconds between two looks, and how long a service that is out of reach is waited for.
-PERIOD, PATIENCE = 1.0, 600.0
+if TYPE_CHECKING:
+    import requests
+    from azure.core.credentials import AccessToken
+
+#: The log of the command itself, as the service names it, and that of an image that is built before (azure-ai-ml's own
+#: patterns).
+LOGS = (re.compile(r"user_logs/std_log\D*0*(_ps)?\.txt"), re.compile(r"azureml-logs/20_image_build_log\.txt"))
+#: Seconds between two looks, and how long a service that is out of reach, or does not know the job yet, is waited for.
+PERIOD, PATIENCE, NEW = 1.0, 600.0, 60.0
 TIMEOUT = 30
+#: Seconds that a token has to be good for.
+LEFT = 300
 
 
 class Follower:
@@ -32,9 +42,13 @@ class Follower:
         self._workspace = workspace
         self._name = name
         self._api = ""
-        self._read = 0
+        self._token: AccessToken | None = None
         self._state = ""
-        self._begun = time.monotonic()
+        self._begun = self._last = time.monotonic()
+        self._log = ""
+        self._read = 0
+        self._text = _decoder()
+        self._unreadable = False
 
     def follow(self) -> str:
         """Print log and states until the job has ended; its last state.
@@ -51,7 +65,7 @@ class Follower:
                 if details["status"] in ENDED:
                     return details["status"]
                 if lost is not None:
-                    print("job: Azure answers again", file=sys.stderr, flush=True)
+                    say("job: Azure answers again")
                 lost = None
             except Exception as error:
                 lost = self._wait_or_give_up(error, lost)
@@ -62,68 +76,95 @@ class Follower:
         with told(f"job {self._name}"):
             self._print_new(self.details())
 
-    def _wait_or_give_up(self, error: Exception, lost: float | None) -> float:
-        """Since when the service is out of reach; raises KitError when waiting is of no use."""
+    def details(self) -> dict[str, Any]:
+        """The run history's view: `status`, `logFiles` with an address each."""
+        if not self._api:
+            discovery = _get(self._workspace.facts["properties"]["discoveryUrl"])
+            discovery.raise_for_status()
+            self._api = discovery.json()["api"]
+        address = f"{self._api}/history/v1.0{self._workspace.id}/runs/{self._name}/details"
+        for _ in range(2):
+            answer = _get(address, Authorization=f"Bearer {self._bearer()}")
+            if answer.status_code != 401:
+                break
+            # (a token may be taken back before its time is over)
+            self._token = None
+        answer.raise_for_status()
+        return answer.json()
+
+    def _bearer(self) -> str:
+        """A token, asked for when the last one is about to run out: the Azure CLI takes a second for each."""
+        if self._token is None or self._token.expires_on - time.time() < LEFT:
+            self._token = self._workspace.credential.get_token(SCOPE)
+        return self._token.token
+
+    def _wait_or_give_up(self, error: Exception, lost: float | None) -> float | None:
+        """Since when the service is out of reach, if it is; raises KitError when waiting is of no use."""
         from azure.core.exceptions import AzureError, ClientAuthenticationError
         from requests.exceptions import HTTPError, RequestException
 
         if not isinstance(error, AzureError | RequestException):
             raise error
         goes_on = f"the job goes on: phikit azure logs {self._name} --follow"
-        response = getattr(error, "response", None)
-        status = getattr(response, "status_code", None)
+        now = time.monotonic()
+        status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(error, ClientAuthenticationError) or status == 401:
             raise KitError(f"job {self._name}: the sign-in has run out; az login, and {goes_on}") from error
+        if status == 404 and now - self._begun < NEW:
+            return lost
         if isinstance(error, HTTPError) and status is not None and status < 500 and status != 429:
             raise KitError(f"{explained(error, f'job {self._name}')}; {goes_on}") from error
-        now = time.monotonic()
         if lost is None:
-            print(f"job: Azure cannot be reached; trying again, {goes_on}", file=sys.stderr, flush=True)
+            say(f"job: Azure cannot be reached; trying again, {goes_on}")
             return now
         if now - lost > PATIENCE:
             raise KitError(f"job {self._name}: Azure cannot be reached for {PATIENCE:.0f} s; {goes_on}") from error
         return lost
 
     def _say(self, state: str) -> None:
-        if state != self._state:
-            self._state = state
-            seconds = time.monotonic() - self._begun
-            print(f"job: {state} ({seconds:.0f} s)", file=sys.stderr, flush=True)
-
-    def details(self) -> dict[str, Any]:
-        """The run history's view: `status`, `logFiles` with an address each."""
-        import requests
-
-        if not self._api:
-            discovery = requests.get(self._workspace.facts["properties"]["discoveryUrl"], timeout=TIMEOUT)
-            discovery.raise_for_status()
-            self._api = discovery.json()["api"]
-        token = self._workspace.credential.get_token(SCOPE).token
-        address = f"{self._api}/history/v1.0{self._workspace.id}/runs/{self._name}/details"
-        answer = requests.get(address, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT)
-        answer.raise_for_status()
-        return answer.json()
+        """Say a state that is new; and one that lasts, while nothing else is said."""
+        now = time.monotonic()
+        if state != self._state or now - self._last > WORD:
+            self._state, self._last = state, now
+            say(f"job: {state} ({now - self._begun:.0f} s)")
 
     def _print_new(self, details: dict[str, Any]) -> None:
-        import requests
-
-        address = (details.get("logFiles") or {}).get(LOG)
-        if not address:
+        files = details.get("logFiles") or {}
+        log = next((name for pattern in LOGS for name in sorted(files) if pattern.fullmatch(name)), None)
+        if log is None:
             return
-        answer = requests.get(address, headers={"Range": f"bytes={self._read}-"}, timeout=TIMEOUT)
-        if answer.status_code in (requests.codes.not_found, requests.codes.requested_range_not_satisfiable):
-            # (not written yet, or nothing new)
+        if log != self._log:
+            self._log = log
+            self._begin_log()
+        answer = _get(files[log], Range=f"bytes={self._read}-")
+        if answer.status_code == 416:
+            # nothing is new; or another node begins it again
+            if _length(answer) < self._read:
+                say(f"job: {log} begins again")
+                self._begin_log()
+            return
+        if answer.status_code in (403, 404):
+            # (404: it is not written yet)
+            if answer.status_code == 403 and not self._unreadable:
+                self._unreadable = True
+                where = studio(self._workspace, self._name)
+                say(f"job: its log may not be read from here ({answer.reason}); the studio shows it: {where}")
             return
         answer.raise_for_status()
-        new = answer.content if answer.status_code == requests.codes.partial_content else answer.content[self._read :]
+        new = answer.content if answer.status_code == 206 else answer.content[self._read :]
         self._read += len(new)
-        sys.stdout.write(new.decode("utf-8", "replace"))
-        sys.stdout.flush()
+        if new:
+            self._last = time.monotonic()
+            sys.stdout.write(self._text.decode(new))
+            sys.stdout.flush()
+
+    def _begin_log(self) -> None:
+        self._read, self._text = 0, _decoder()
 
 
 def follow(workspace: Workspace, name: str) -> str:
     """Follow a job to its end; see Follower."""
-    print(f"job: {name}, {studio(workspace, name)}", file=sys.stderr, flush=True)
+    say(f"job: {name}, {studio(workspace, name)}")
     return Follower(workspace, name).follow()
 
 
@@ -139,3 +180,21 @@ def error_of(workspace: Workspace, name: str) -> str:
         error = (follower.details().get("error") or {}).get("error") or {}
     code, message = error.get("code", ""), " ".join(str(error.get("message", "")).split())
     return f"{message} ({code})" if code else message
+
+
+def _get(address: str, **headers: str) -> requests.Response:
+    import requests
+
+    return requests.get(address, headers=headers, timeout=TIMEOUT)
+
+
+def _length(answer: requests.Response) -> int:
+    """How long a blob is that has nothing in the range that was asked for."""
+    said = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    # (storage that does not say: as long as what was read)
+    return int(said) if said.isdecimal() else sys.maxsize
+
+
+def _decoder() -> codecs.IncrementalDecoder:
+    """Of text that comes in pieces, which may end within a letter."""
+    return codecs.getincrementaldecoder("utf-8")("replace")

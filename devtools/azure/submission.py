@@ -9,17 +9,17 @@ checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.tags import ours
 from devtools.azure.workspace import Workspace, uploading
+from devtools.errors import KitError
 from devtools.runs import Run
-from devtools.settings import ROOT
 from devtools.training_run import Plan, code_version, literals
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ RECORD = "azure.json"
 PLACE = "phikit"
 #: States of a job that has ended (azure.ai.ml.constants.JobStatus... by their words on the wire).
 COMPLETED, FAILED, CANCELED = "Completed", "Failed", "Canceled"
-ENDED = (COMPLETED, FAILED, CANCELED, "NotResponding")
+ENDED = (COMPLETED, FAILED, CANCELED)
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Record:
     """The run's folder below PLACE: its name, and letters that nobody else's run of that name has."""
     jobs: list[str] = field(default_factory=list)
     """Names of its jobs, the newest last; a name stands here before the job is submitted."""
+    model: str = ""
+    """The digest of the model that came home; registration.digest_of."""
 
     @classmethod
     def read(cls, run: Run) -> Record | None:
@@ -68,6 +70,14 @@ class Record:
     def job(self) -> str | None:
         """The newest job's name."""
         return self.jobs[-1] if self.jobs else None
+
+    def with_next(self) -> Record:
+        """The same with a name for one more job."""
+        return replace(self, jobs=[*self.jobs, f"{self.key}-{len(self.jobs) + 1}"])
+
+    def without_last(self) -> Record:
+        """The same without the newest job's name."""
+        return replace(self, jobs=self.jobs[:-1])
 
     def path(self, output: str) -> str:
         """An output's folder in the default datastore's container."""
@@ -112,15 +122,21 @@ def submit(workspace: Workspace, wanted: Submission, record: Record) -> Record:
     """Submit a job for a run and return the record with its name.
 
     Raises:
-        KitError: the service refuses it; the record then names a job that is not there, and a later one follows it.
+        KitError: the service refuses it, and the record is what it was; or nobody knows, and it names the job.
     """
-    name = f"{record.key}-{len(record.jobs) + 1}"
-    record = Record(record.workspace, record.key, [*record.jobs, name])
+    record = record.with_next()
     record.write(wanted.run)
-    with told(f"job {name}"):
-        job = _job(wanted, name, record)
-        with uploading():
-            workspace.client.jobs.create_or_update(job)
+    name = str(record.job)
+    try:
+        with told(f"job {name}"):
+            job = _job(wanted, name, record)
+            with uploading():
+                workspace.client.jobs.create_or_update(job)
+    except KitError:
+        with contextlib.suppress(KitError):
+            if find(workspace, name) is None:
+                record.without_last().write(wanted.run)
+        raise
     return record
 
 
@@ -152,13 +168,3 @@ def _job(wanted: Submission, name: str, record: Record) -> Job:
     job.limits = CommandJobLimits(timeout=wanted.hours * 3600)
     job.tags = ours(run=wanted.run.name, recipe=planned.recipe, code=version, image=wanted.image_digest)
     return job
-
-
-def folder_of(name: str, root: Path = ROOT) -> Run | None:
-    """The run of this machine that a job belongs to; None where it was submitted elsewhere."""
-    for file in (root / "runs").glob(f"*/{RECORD}"):
-        run = Run(file.parent)
-        record = Record.read(run)
-        if record and name in record.jobs:
-            return run
-    return None

@@ -6,6 +6,7 @@ phikit azure train --help
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import click
 
@@ -14,10 +15,13 @@ from devtools.examples import Examples, training_options
 
 @click.command(cls=Examples)
 @training_options
-@click.option("--gpu", is_flag=True, help="The GPU cluster and image.")
+@click.option(
+    "--gpu", is_flag=True, help="The GPU cluster and image.  [default: for recipes with weights in 16 or 4 bits]"
+)
+@click.option("--cluster", help="Name of the cluster.  [default: PHIKIT_AZURE_CLUSTER]")
 @click.option("--yes", is_flag=True, help="Spend without a question.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the job and bring its outputs home.")
-def train(overrides: tuple[str, ...], yes: bool, wait: bool, **options: object) -> None:
+def train(overrides: tuple[str, ...], cluster: str | None, yes: bool, wait: bool, **options: object) -> None:
     """Fine-tune on a cluster: the job of `phikit train`, in the same image, and its outputs brought home.
 
     Shows the price and looks at the quota, then asks. Given again after any interruption, it goes on with the job.
@@ -25,7 +29,7 @@ def train(overrides: tuple[str, ...], yes: bool, wait: bool, **options: object) 
 
     Examples:
       phikit azure train
-      phikit azure train --recipe phi3_5_mini_lora --data chats.jsonl --name chats --gpu
+      phikit azure train --recipe phi3_5_mini_lora --data chats.jsonl --name chats
       phikit azure train --set num_train_epochs=10 --yes --no-wait
 
     Exit codes: 0 done, 1 refused or failed, 2 bad input, 130 Ctrl-C.
@@ -34,7 +38,10 @@ def train(overrides: tuple[str, ...], yes: bool, wait: bool, **options: object) 
     from devtools.settings import Settings
     from devtools.training_run import Request
 
-    sys.exit(train(Request(overrides=overrides, **options), Settings.load(), yes=yes, wait=wait))
+    settings = Settings.load()
+    if cluster:
+        settings = replace(settings, azure_cluster=cluster)
+    sys.exit(train(Request(overrides=overrides, **options), settings, yes=yes, wait=wait))
 
 
 @click.command("list", cls=Examples)

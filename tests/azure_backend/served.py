@@ -8,10 +8,7 @@ import os
 import pty
 import re
 import shutil
-import signal
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ LOOKS = re.compile(r"(?i)/(listkeys|list-?secrets|getlogs|default|startPendingUp
 
 @dataclass
 class Served(Rehearsed):
-    """A checkout whose runs `one`, `two` answer alike, `broken` does not load, `mute` says nothing."""
+    """A checkout whose runs `one`, `two` answer alike, and `broken` does not load."""
 
     def deploy(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Run `phikit azure deploy --yes ARGUMENTS` to its end."""
@@ -94,14 +91,6 @@ class Served(Rehearsed):
             if call["host"] == "management.azure.com" and call["method"] != "GET" and not LOOKS.search(call["path"])
         ]
 
-    def until(self, true: object, process: subprocess.Popen | None = None, seconds: float = 90) -> None:
-        """Wait for something to be so, while a process goes on."""
-        deadline = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < deadline
-            assert process is None or process.poll() is None, process.communicate()
-            threading.Event().wait(0.05)
-
     def answered(self, *arguments: str, reply: str) -> tuple[int, str]:
         """Run `phikit ARGUMENTS` at a terminal and answer its question; its exit code and what it showed."""
         ours, theirs = pty.openpty()
@@ -126,17 +115,9 @@ def errors(done: subprocess.CompletedProcess) -> list[str]:
     return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
 
 
-def interrupted(process: subprocess.Popen, number: signal.Signals) -> tuple[int, str]:
-    """Send a signal to a command; its exit code and what it said until its end."""
-    process.send_signal(number)
-    _, said = process.communicate(timeout=120)
-    assert "Traceback" not in said, said
-    return process.returncode, said
-
-
 def make_runs(runs: Path, model: Path) -> None:
     """The runs, of a model that has learned the sample; the newest whole one is `one`."""
-    for name in ("one", "two", "broken", "mute"):
+    for name in ("one", "two", "broken"):
         run = runs / name
         shutil.copytree(model, run / "model")
         (run / "job.json").write_text(json.dumps({"inputs": {"recipe": "tiny_cpu"}, "created": name}))
@@ -147,10 +128,6 @@ def make_runs(runs: Path, model: Path) -> None:
     (runs / "latest").symlink_to("one")
     (weights,) = (runs / "broken" / "model").rglob("model.safetensors")
     weights.write_bytes(b"no weights")
-    # every token ends its answers: it loads, and says nothing
-    (config,) = (runs / "mute" / "model").rglob("generation_config.json")
-    size = json.loads((config.parent / "config.json").read_text())["vocab_size"]
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": list(range(size))}))
 
 
 def make_hasty(deployment: Path) -> None:

@@ -112,6 +112,18 @@ def test_an_update_fails_no_request(served):
     ], changes
 
 
+def test_one_that_does_not_load_is_taken_back(served):
+    before = served.deployments
+    done = served.deploy("--run", "broken")
+    assert done.returncode == 1
+    (line,) = errors(done)
+    assert "what it said is above; green has all of the traffic, as before" in line
+    # the server's own words
+    assert "cannot be loaded" in done.stderr.partition("the end of what blue says:")[2]
+    assert served.deployments == before
+    assert served.phikit("azure", "invoke", QUESTION).stdout == f"{ANSWER}\n"
+
+
 def test_the_old_one_is_kept(served):
     model = next(key for key, body in served.store.all("models") if body["properties"]["tags"].get("run") == "one")
     done = served.deploy("--model", model.replace("/", ":"), "--keep")

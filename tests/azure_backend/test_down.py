@@ -12,7 +12,7 @@ TRAIN = ("azure", "train", "--yes", "--no-wait", "--set", "steps=400", "--set", 
 
 @pytest.fixture(scope="module")
 def made(deployable, small) -> Iterator[str]:
-    """An endpoint with a deployment, a job at work on a cluster, whose name this is; and others' endpoint and cluster."""
+    """An endpoint with a deployment, a job at work on a cluster, which this names; and others' endpoint and cluster."""
     assert deployable.deploy(deployable.model("first")).returncode == 0
     assert small.phikit(*TRAIN, "--name", "at-work").returncode == 0
     others = {"endpoints": deployable.endpoint, "computes": clusters(deployable)[0]}

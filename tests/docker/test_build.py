@@ -96,12 +96,14 @@ def test_private_authority_of_the_build_is_not_in_the_image(
     command = ["cat", "/etc/ssl/certs/ca-certificates.crt"]
     of_base = certificates(engine.containers.run(base, command, remove=True, network_disabled=True).decode())
     assert in_image[0] == of_base
-    for certificate in given.difference(*in_image):
-        line = certificate.splitlines()[1]
-        found = run(
-            ["bash", "-c", f"grep -rlF '{line}' /etc /opt /home /root /usr/local /tmp /var || true"], user="0:0"
-        )
-        assert found == ""
+    private = given.difference(*in_image)
+    if not private:
+        pytest.skip("the build was given public certificate authorities alone (PHIKIT_CA_FILE)")
+    lines = " ".join(f"-e '{certificate.splitlines()[1]}'" for certificate in private)
+    # (all of them in one pass, byte by byte: there are gigabytes to read)
+    places = "/etc /opt /home /root /usr/local /tmp /var"
+    found = run(["bash", "-c", f"LC_ALL=C grep -rlF {lines} {places} || true"], user="0:0")
+    assert found == ""
 
 
 def test_stand_in_base_is_made_once(engine: docker.DockerClient, image: Image) -> None:

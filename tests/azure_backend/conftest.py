@@ -22,23 +22,19 @@ from devtools.settings import ROOT, variables
 from tests.rehearsal.conftest import Running, node, runtime_image  # noqa: F401 - fixtures
 
 PARTS = ("devtools", "training", "serving", "docker", "flows")
-#: The sample, learned well enough within seconds to tell an answer from noise.
-QUICK = ("--set", "num_train_epochs=8", "--set", "eval_max_new_tokens=8")
 
 
 @dataclass
-class Rehearsed(Running):
-    """An emulator, and a checkout whose command line talks to it."""
+class Checkout:
+    """A checkout of the kit, and its command line."""
 
     root: Path
     started: list[subprocess.Popen] = field(default_factory=list)
 
     @property
     def client(self) -> dict[str, str]:
-        """The environment of the command line: nothing of this machine's own settings, and the emulator's."""
-        own = {name: value for name, value in os.environ.items() if name not in variables() or name == "DOCKER_HOST"}
-        own |= session.environment(self.home)
-        return own | {"PHIKIT_AZURE_IMAGE": "build", "PYTHONDONTWRITEBYTECODE": "1"}
+        """The environment of the command line."""
+        return dict(os.environ)
 
     def start(self, *arguments: str, terminal: int | None = None, **environment: str) -> subprocess.Popen:
         """Start `phikit ARGUMENTS` at a `terminal`, or with pipes and no input; empty variables are unset."""
@@ -63,16 +59,28 @@ class Rehearsed(Running):
         assert "Traceback" not in err, err[-4000:]
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
-    def uploads(self, since: int = 0) -> list[str]:
-        """Paths of the blobs that were written, after so many calls."""
-        return [call["path"] for call in self.calls()[since:] if call["host"].endswith(".blob.core.windows.net")]
-
     def end(self) -> None:
         """End what a failed test left running."""
         for process in self.started:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
+
+
+@dataclass
+class Rehearsed(Checkout, Running):
+    """An emulator, and a checkout whose command line talks to it."""
+
+    @property
+    def client(self) -> dict[str, str]:
+        """Nothing of this machine's own settings, and the emulator's."""
+        own = {name: value for name, value in os.environ.items() if name not in variables() or name == "DOCKER_HOST"}
+        own |= session.environment(self.home)
+        return own | {"PHIKIT_AZURE_IMAGE": "build", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def uploads(self, since: int = 0) -> list[str]:
+        """Paths of the blobs that were written, after so many calls."""
+        return [call["path"] for call in self.calls()[since:] if call["host"].endswith(".blob.core.windows.net")]
 
 
 def copy_of_the_checkout(folder: Path) -> Path:
@@ -85,8 +93,9 @@ def copy_of_the_checkout(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
+    """An emulator of the module's own: what others left there would be in its way, and its quota."""
     home = tmp_path_factory.mktemp("rehearsed")
     root = copy_of_the_checkout(tmp_path_factory.mktemp("checkout of the kit"))
     with pytest.MonkeyPatch.context() as patch:
@@ -110,7 +119,7 @@ def nothing_is_refused(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("rehearsed").refuse_nothing()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small(rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
     """The same emulator, and a checkout whose trainings take a second."""
     root = copy_of_the_checkout(tmp_path_factory.mktemp("small"))
@@ -140,12 +149,10 @@ def deployable(
     try:
         yield running
     finally:
-        running.refuse_nothing()
         running.end()
-        running.phikit("azure", "down", "--yes")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(rehearsed: Rehearsed, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory):
     """The same emulator, and a checkout with runs to deploy; see served.py."""
     from tests.azure_backend import served

@@ -2,7 +2,7 @@
 
     def test_something(deployable: Deployable): ...      # the fixture is in conftest.py
 
-Each module of tests has an endpoint of its own, which is gone after it.
+Each module of tests has an emulator of its own, which is gone after it, with all that it started.
 """
 
 import json

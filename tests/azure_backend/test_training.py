@@ -1,10 +1,11 @@
-"""phikit azure train: from the data to the report at home; jobs listed, followed, ended; models registered once."""
+"""phikit azure train with a training of a second: jobs listed, followed, ended, given again; models registered once.
+
+The real training, and what comes home of it: test_whole_way.py.
+"""
 
 import json
 
 import pytest
-
-from devtools.runs import Runs
 
 TRAIN = ("azure", "train", "--yes")
 
@@ -15,45 +16,6 @@ def errors(done) -> list[str]:
 
 def jobs(running) -> dict[str, str]:
     return {name: body["properties"]["status"] for name, body in running.store.all("jobs")}
-
-
-@pytest.fixture(scope="module")
-def whole(rehearsed):
-    """A run of the real training, home again."""
-    done = rehearsed.phikit(*TRAIN, "--name", "whole", "--set", "num_train_epochs=2", "--set", "eval_max_new_tokens=4")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
-
-
-def test_a_training_comes_home(rehearsed, whole):
-    assert "USD an hour" in whole.stderr
-    assert "https://ml.azure.com/runs/whole-" in whole.stderr
-    assert "asking the tuned model" in whole.stdout
-    assert "report: runs/whole/report.html" in whole.stdout
-    runs = Runs(rehearsed.root / "runs")
-    run = runs.get("whole")
-    assert run.state == "finished"
-    assert (rehearsed.root / "runs" / "latest").resolve() == run.folder
-    assert run.metrics["after"]["loss"] < run.metrics["before"]["loss"]
-    for name in ("report.html", "loss_curve.png", "model/MLmodel"):
-        assert (run.folder / name).is_file()
-    assert not list(run.folder.glob("checkpoint-*"))
-    assert not list(run.folder.glob(".home*"))
-    # as every local run, it is listed with its scores
-    assert "whole" in rehearsed.phikit("runs").stdout
-
-
-def test_its_metrics_are_in_the_workspace(rehearsed, whole):
-    (logged,) = [call for call in rehearsed.calls() if call["path"].endswith("/runs/log-batch")][-1:]
-    assert logged["status"] == 200
-    known = rehearsed.store.all("mlflow")
-    assert len(known) >= 1
-
-
-def test_the_same_again_is_refused_once_it_is_whole(rehearsed, whole):
-    done = rehearsed.phikit(*TRAIN, "--name", "whole", "--set", "num_train_epochs=2", "--set", "eval_max_new_tokens=4")
-    assert done.returncode == 2
-    assert "is a finished run" in errors(done)[0]
 
 
 def test_a_second_submit_uploads_nothing(small):

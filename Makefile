@@ -185,8 +185,13 @@ clean: ## remove .venv and caches; data/ and runs/ stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Work on the kit
+# tests that wait for the processes they start more than they compute: several files of them at once
+WAITING := tests/azure_backend tests/rehearsal
+
 test: setup setup-train setup-test setup-flow setup-chat setup-agent ## every test that this machine can run (those that need Docker are skipped, loudly, without it)
-	@$(VENV)/bin/python -m pytest -m "not gpu and not azure" --ignore=tests/benchmarks
+	@status=0; for part in "-n auto --maxprocesses 4 --dist loadfile $(WAITING)" "$(WAITING:%=--ignore %)"; do \
+	  $(VENV)/bin/python -m pytest -m "not gpu and not azure" --ignore tests/benchmarks $$part || status=$$?; done; \
+	  exit $$status
 
 bench: setup setup-train setup-test ## speed and memory, as ratios
 	@set -e; for file in tests/benchmarks/bench_*.py; do \

@@ -1,11 +1,13 @@
 """What tests of the scoring server share: a model directory that has learned the sample, and one that knows nothing."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.training.program import SAMPLE, TRAINING, sample_rows
 
@@ -19,7 +21,16 @@ PRECISIONS = ("float32", "int8", "int4")
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """The MLflow model directory of `make local-train`: `tiny`, fine-tuned on the sample. Do not change it."""
-    run = tmp_path_factory.mktemp("tiny")
+    # one for all of the processes that test at once
+    shared = tmp_path_factory.getbasetemp()
+    run = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "tiny"
+    with FileLock(f"{run}.lock"):
+        if not (run / "model").is_dir():
+            _train(run)
+    return run / "model"
+
+
+def _train(run: Path) -> None:
     options = {
         "recipe": "tiny_cpu",
         "model": "recipe",
@@ -33,7 +44,6 @@ def tiny_model(tmp_path_factory) -> Path:
     subprocess.run(
         [sys.executable, "fine_tune.py", *arguments], cwd=TRAINING, check=True, capture_output=True, timeout=600
     )
-    return run / "model"
 
 
 @pytest.fixture(scope="session")

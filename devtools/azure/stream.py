@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import codecs
 import re
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from devtools.azure.progress import WORD, say
@@ -39,7 +43,10 @@ class Follower:
     """One job that is looked at again and again."""
 
     def __init__(self, workspace: Workspace, name: str) -> None:
+        import requests
+
         self._workspace = workspace
+        self._http = requests.Session()
         self._name = name
         self._api = ""
         self._token: AccessToken | None = None
@@ -57,19 +64,21 @@ class Follower:
             KitError: the sign-in has run out, or the service is out of reach for longer than PATIENCE. The job goes on.
         """
         lost: float | None = None
-        while True:
-            try:
-                details = self.details()
-                self._say(details["status"])
-                self._print_new(details)
-                if details["status"] in ENDED:
-                    return details["status"]
-                if lost is not None:
-                    say("job: Azure answers again")
-                lost = None
-            except Exception as error:
-                lost = self._wait_or_give_up(error, lost)
-            threading.Event().wait(PERIOD)
+        with interruptible() as check:
+            while True:
+                try:
+                    details = self.details()
+                    self._say(details["status"])
+                    self._print_new(details)
+                    if details["status"] in ENDED:
+                        return details["status"]
+                    if lost is not None:
+                        say("job: Azure answers again")
+                    lost = None
+                except Exception as error:
+                    lost = self._wait_or_give_up(error, lost)
+                check()
+                threading.Event().wait(PERIOD)
 
     def print_so_far(self) -> None:
         """Print what there is of the log."""
@@ -79,18 +88,21 @@ class Follower:
     def details(self) -> dict[str, Any]:
         """The run history's view: `status`, `logFiles` with an address each."""
         if not self._api:
-            discovery = _get(self._workspace.facts["properties"]["discoveryUrl"])
+            discovery = self._get(self._workspace.facts["properties"]["discoveryUrl"])
             discovery.raise_for_status()
             self._api = discovery.json()["api"]
         address = f"{self._api}/history/v1.0{self._workspace.id}/runs/{self._name}/details"
         for _ in range(2):
-            answer = _get(address, Authorization=f"Bearer {self._bearer()}")
+            answer = self._get(address, Authorization=f"Bearer {self._bearer()}")
             if answer.status_code != 401:
                 break
             # (a token may be taken back before its time is over)
             self._token = None
         answer.raise_for_status()
         return answer.json()
+
+    def _get(self, address: str, **headers: str) -> requests.Response:
+        return self._http.get(address, headers=headers, timeout=TIMEOUT)
 
     def _bearer(self) -> str:
         """A token, asked for when the last one is about to run out: the Azure CLI takes a second for each."""
@@ -136,7 +148,7 @@ class Follower:
         if log != self._log:
             self._log = log
             self._begin_log()
-        answer = _get(files[log], Range=f"bytes={self._read}-")
+        answer = self._get(files[log], Range=f"bytes={self._read}-")
         if answer.status_code == 416:
             # nothing is new; or another node begins it again
             if _length(answer) < self._read:
@@ -182,12 +194,6 @@ def error_of(workspace: Workspace, name: str) -> str:
     return f"{message} ({code})" if code else message
 
 
-def _get(address: str, **headers: str) -> requests.Response:
-    import requests
-
-    return requests.get(address, headers=headers, timeout=TIMEOUT)
-
-
 def _length(answer: requests.Response) -> int:
     """How long a blob is that has nothing in the range that was asked for."""
     said = answer.headers.get("Content-Range", "").rpartition("/")[2]
@@ -198,3 +204,28 @@ def _length(answer: requests.Response) -> int:
 def _decoder() -> codecs.IncrementalDecoder:
     """Of text that comes in pieces, which may end within a letter."""
     return codecs.getincrementaldecoder("utf-8")("replace")
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Yield a check that raises a KeyboardInterrupt which got lost: in a finalizer, Python prints it and goes on."""
+    came = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.set()
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        # (somebody else hears it, or nobody is to)
+        yield check
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from devtools.azure.stream import interruptible
 from tests.azure_backend.test_sign_in import read_until
 from tests.azure_backend.test_training import TRAIN, errors, jobs
 
@@ -82,6 +83,31 @@ def test_ctrl_c_asks(small, answer, state, code):
         threading.Event().wait(0.1)
     if state == "Running":
         assert small.phikit("azure", "cancel", name, "--yes").returncode == 0
+
+
+class Closing:
+    """Something that is closed when nobody has it any more: just then somebody presses Ctrl-C."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        # (a signal is heard between two instructions)
+        for _ in range(1000):
+            pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_ctrl_c_that_python_would_lose_is_heard():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with interruptible() as check:
+            check()
+            something = Closing()
+            del something
+            with pytest.raises(KeyboardInterrupt):
+                check()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def drain(terminal: int) -> None:

@@ -244,7 +244,8 @@ def test_what_was_being_made_when_the_emulator_was_killed_has_failed(serving, de
     ml_client.online_deployments.begin_create_or_update(serving.deployment(deployed, "green"))
     process = serving.ask(deployed).json()["process"]
     os.kill(session.running(rehearsal.home)["pid"], signal.SIGKILL)
-    session.ensure_up(rehearsal.home)
+    until(lambda: not session.running(rehearsal.home), "it is gone")
+    assert session.ensure_up(rehearsal.home)
     until(lambda: not is_alive(process), "what it left behind is ended")
     assert ml_client.online_deployments.get("green", deployed).provisioning_state == "Failed"
     assert serving.ask(deployed).json()["answer"] == "blue"

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devtools.azure import prices, quota
+from devtools.azure.endpoint import until_settled
 from devtools.azure.refusals import is_missing, told
-from devtools.azure.tags import ours
+from devtools.azure.tags import is_ours, ours
 from devtools.azure.workspace import Workspace
-from devtools.errors import BadInput, nearest
+from devtools.errors import BadInput, KitError, nearest
 from devtools.settings import Settings
 
 if TYPE_CHECKING:
@@ -128,22 +129,30 @@ def examine(workspace: Workspace, profile: Profile) -> Offer:
         raise BadInput(f"{what}: {size.name} has no GPU; name another one, or a recipe for CPUs")
     if cluster is None or not (cluster.min_instances or 0):
         # nodes that are there already are in the quota's count
-        quota.check(workspace, size, 1, low=low)
+        try:
+            quota.check(workspace, size, 1, low=low)
+        except KitError as error:
+            if cluster is None:
+                raise
+            # (its own nodes count, and may be at rest in a moment)
+            _say(f"cluster {profile.name}: {error}; till then the job waits for a node")
     return Offer(cluster, size.name, low, prices.hourly(size.name, workspace.location, low))
 
 
 def ensure(workspace: Workspace, profile: Profile) -> str:
     """Have the cluster, and say its name: at once when it is there, else after a minute or so.
 
-    Raises KitError when the service refuses it; what was half made is taken away again.
+    Raises KitError when the service refuses it; what was half made is taken away again, if the kit made it.
     """
     from azure.ai.ml.entities import AmlCompute
     from azure.core.exceptions import AzureError
 
-    cluster = find(workspace, profile.name)
+    cluster = until_settled(lambda: find(workspace, profile.name), f"cluster {profile.name}")
     state = (cluster.provisioning_state or "").lower() if cluster else ""
     if state == "succeeded":
         return profile.name
+    if cluster is not None and not is_ours(cluster.tags):
+        raise KitError(f"cluster {profile.name}: is {state}, and was not made by the kit; mend it, or name another one")
     wanted = AmlCompute(
         name=profile.name,
         size=profile.size,

@@ -156,7 +156,12 @@ def ensure(workspace: Workspace, name: str) -> bool:
     if found is not None and state_of(found).lower() == "succeeded":
         _say_other_identity(workspace, found)
         return False
-    if found is not None and not deployments(workspace, name):
+    if found is not None and deployments(workspace, name):
+        # as it was read, traffic and all: somebody may be asking what is behind it
+        say(f"endpoint {name}: is {state_of(found)}, mending it")
+        change(workspace, name)
+        return False
+    if found is not None:
         # (one that failed cannot be mended, and there is nothing behind it)
         remove(workspace, name)
     mine = workspace.settings.azure_identity

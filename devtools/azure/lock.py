@@ -40,8 +40,9 @@ ATTEMPTS = 5
 class Lock:
     """A lease that is held, and kept alive in the background."""
 
-    def __init__(self, name: str, lease: BlobLeaseClient) -> None:
-        self._name, self._lease = name, lease
+    def __init__(self, workspace: Workspace, name: str, blob: BlobClient, lease: BlobLeaseClient) -> None:
+        self._workspace, self._name = workspace, name
+        self._blob, self._lease = blob, lease
         self._over = threading.Event()
         self._renewed = time.monotonic()
         self._lost = False
@@ -57,9 +58,13 @@ class Lock:
             )
 
     def end(self) -> None:
-        """Renew it no more."""
+        """Let it go: the blob is removed, lease and all; what cannot be removed is free once the lease runs out."""
+        from azure.core.exceptions import AzureError
+
         self._over.set()
         self._thread.join()
+        with suppress(AzureError):
+            self._blob.delete_blob(lease=self._lease)
 
     def _renew(self) -> None:
         from azure.core.exceptions import AzureError, HttpResponseError
@@ -70,11 +75,21 @@ class Lock:
                 self._lease.renew()
             except HttpResponseError as error:
                 # (another status than these may pass)
-                self._lost = error.status_code in (404, 409, 412)
+                self._lost = self._lost or error.status_code in (404, 409, 412)
+                if error.status_code in (401, 403):
+                    self._sign_in_again()
             except AzureError:
                 continue
             else:
                 self._renewed = begun
+
+    def _sign_in_again(self) -> None:
+        """Take a new credential of the storage: those that the workspace hands out are good for an hour."""
+        from azure.storage.blob import BlobLeaseClient
+
+        with suppress(KitError), told(f"lock of endpoint {self._name}"):
+            self._blob = _blob(self._workspace, self._name)
+            self._lease = BlobLeaseClient(self._blob, lease_id=self._lease.id)
 
 
 @contextmanager
@@ -83,12 +98,11 @@ def held(workspace: Workspace, name: str) -> Iterator[Lock]:
     with told(f"lock of endpoint {name}"):
         blob = _blob(workspace, name)
         lease = _acquired(blob, workspace, name)
-    lock = Lock(name, lease)
+    lock = Lock(workspace, name, blob, lease)
     try:
         yield lock
     finally:
         lock.end()
-        _let_go(blob, lease)
 
 
 def refuse_held(workspace: Workspace, name: str) -> None:
@@ -150,14 +164,6 @@ def _lease_of(blob: BlobClient) -> BlobLeaseClient:
     from azure.storage.blob import BlobLeaseClient
 
     return BlobLeaseClient(blob)
-
-
-def _let_go(blob: BlobClient, lease: BlobLeaseClient) -> None:
-    """Remove the blob, lease and all; what cannot be removed now is free once the lease runs out."""
-    from azure.core.exceptions import AzureError
-
-    with suppress(AzureError):
-        blob.delete_blob(lease=lease)
 
 
 def _mine(workspace: Workspace) -> dict[str, str]:

@@ -10,16 +10,21 @@ increase quotas and limits for resources with Azure Machine Learning").
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from typing import Any
 
+from devtools.azure.progress import say
 from devtools.azure.refusals import QUOTA, told
 from devtools.azure.workspace import API_VERSION, Workspace
 from devtools.errors import BadInput, KitError, nearest
 
-#: What an endpoint's instances need beyond their own cores: Azure keeps a fifth for updates.
+#: What an endpoint needs beyond its own instances: Azure keeps a fifth for updates, but not of these.
 RESERVE = 1.2
+WITHOUT_RESERVE = re.compile(r"Standard_N[CD]\w*_A100_v4|Standard_ND96asr_v4|Standard_ND40rs_v2", re.IGNORECASE)
 #: The low-priority quota is one for all families.
 LOW_PRIORITY = "TotalLowPriorityCores"
+FORBIDDEN = 403
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,11 @@ class Room:
 
 
 def find(workspace: Workspace, name: str, setting: str = "PHIKIT_AZURE_SIZE") -> Size:
-    """The size of that name; raises BadInput when the region has none."""
-    with told(f"VM sizes of {workspace.location}"):
-        found = workspace.arm("GET", _location(workspace, "vmSizes"), API_VERSION)
+    """The size of that name, as far as its name tells where one may not look; raises BadInput when there is none."""
+    found = _look(workspace, "vmSizes")
+    if found is None:
+        cores = re.search(r"(?<=[A-Za-z])\d+", name)
+        return Size(name, "", int(cores[0]) if cores else 0, 0, int(bool(re.match(r"standard_n", name, re.IGNORECASE))))
     sizes = {
         one["name"].lower(): Size(one["name"], one["family"], one["vCPUs"], one["memoryGB"], one.get("gpus") or 0)
         for one in found.get("value") or found.get("amlCompute") or ()
@@ -63,9 +70,8 @@ def find(workspace: Workspace, name: str, setting: str = "PHIKIT_AZURE_SIZE") ->
 
 
 def room(workspace: Workspace, size: Size, low: bool = False) -> Room | None:
-    """What is left of the quota that a size counts against; None where the service does not say."""
-    with told(f"quota of {workspace.location}"):
-        found = workspace.arm("GET", _location(workspace, "usages"), API_VERSION)
+    """What is left of the quota that a size counts against; None where the service does not say, or not to us."""
+    found = _look(workspace, "usages") or {}
     wanted = LOW_PRIORITY if low else size.family
     for one in found.get("value", ()):
         # (families have a second entry of that name for low priority, which counts nothing)
@@ -76,7 +82,9 @@ def room(workspace: Workspace, size: Size, low: bool = False) -> Room | None:
 
 def needed(size: Size, count: int, endpoint: bool = False) -> int:
     """Cores that so many machines count for."""
-    return math.ceil(size.cores * count * (RESERVE if endpoint else 1))
+    if endpoint and not WITHOUT_RESERVE.fullmatch(size.name):
+        count = math.ceil(count * RESERVE)
+    return size.cores * count
 
 
 def check(workspace: Workspace, size: Size, count: int, *, low: bool = False, endpoint: bool = False) -> None:
@@ -89,6 +97,16 @@ def check(workspace: Workspace, size: Size, count: int, *, low: bool = False, en
         )
 
 
-def _location(workspace: Workspace, what: str) -> str:
-    provider = "/providers/Microsoft.MachineLearningServices/locations"
-    return f"/subscriptions/{workspace.subscription}{provider}/{workspace.location}/{what}"
+def _look(workspace: Workspace, what: str) -> dict[str, Any] | None:
+    """What the region has; None for whoever has a role on the workspace alone: it is the subscription that tells."""
+    from azure.core.exceptions import HttpResponseError
+
+    path = f"/subscriptions/{workspace.subscription}/providers/Microsoft.MachineLearningServices/locations"
+    with told(f"{what} of {workspace.location}"):
+        try:
+            return workspace.arm("GET", f"{path}/{workspace.location}/{what}", API_VERSION)
+        except HttpResponseError as error:
+            if error.status_code != FORBIDDEN:
+                raise
+    say(f"{what} of {workspace.location}: you may not look (it takes the role Reader on the subscription); not checked")
+    return None

@@ -15,6 +15,7 @@ import secrets
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from devtools.azure.progress import say
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.tags import ours
 from devtools.azure.workspace import Workspace, uploading
@@ -132,6 +133,9 @@ def submit(workspace: Workspace, wanted: Submission, record: Record) -> Record:
             job = _job(wanted, name, record)
             with uploading():
                 workspace.client.jobs.create_or_update(job)
+    except KeyboardInterrupt:
+        say(f"job {name}: may be submitted; the same command follows it, phikit azure cancel {name} ends it")
+        raise
     except KitError:
         with contextlib.suppress(KitError):
             if find(workspace, name) is None:

@@ -52,18 +52,15 @@ class Succession:
             KitError: the service refuses something or cannot be reached; all stays as it is.
         """
         try:
-            old, new = self._standing()
-            self._succeed(old, new)
+            self._succeed(*self._standing())
         except KeyboardInterrupt:
             say(f"stopped: {self.stands}; the same command goes on, phikit azure rollback goes back")
             raise
 
-    def _succeed(self, old: str | None, new: str | None) -> None:
+    def _succeed(self, old: str | None, new: str | None, is_live: bool) -> None:
         started = new or self._free_name()
         try:
             if new is None:
-                # (only here: what was in the way does not count any more)
-                quota.check(self.workspace, self.wanted.size, deployment.count(), endpoint=True)
                 self.stands = f"deployment {started} is being made, without traffic"
                 self.lock.check()
                 # (what was in the way is gone, and its cores are free)
@@ -73,11 +70,16 @@ class Succession:
             watch.answers(self.workspace, self.name, started, self.question)
             self._shift(old, started)
         except Broken as error:
+            if is_live and old is None:
+                raise Broken(f"{error}; it is live, and stays: phikit azure rollback goes back") from error
             self._take_back(old, started, error)
         self._clear(started)
 
-    def _standing(self) -> tuple[str | None, str | None]:
-        """The deployment that is live, and the one that is wanted if it is there; what is in their way is removed."""
+    def _standing(self) -> tuple[str | None, str | None, bool]:
+        """The deployment that is live, the one that is wanted if it is there, and whether that is live already.
+
+        What is in their way is removed.
+        """
         found = self._finished()
         shares = endpoint.shares(endpoint.require(self.workspace, self.name))
         right = [name for name, one in found.items() if endpoint.state_of(one) == SUCCEEDED and self.wanted.is_in(one)]
@@ -91,11 +93,14 @@ class Succession:
         old = max(others, key=lambda name: others[name], default=None)
         if len(shares) > 1 and new not in shares:
             endpoint.change(self.workspace, self.name, traffic={str(old): 100})
+            watch.arrives(self.workspace, self.name, str(old), self.question)
         for name, one in found.items():
-            if name not in (old, new) and is_ours(one.tags):
+            # (what could be gone back to is in nobody's way until its name and its cores are needed)
+            in_the_way = new is None or endpoint.state_of(one) != SUCCEEDED
+            if name not in (old, new) and is_ours(one.tags) and in_the_way:
                 say(f"deployment {name}: is left from another time, removing it")
                 deployment.remove(self.workspace, self.name, name)
-        return old, new
+        return old, new, new in shares
 
     def _finished(self) -> dict[str, ManagedOnlineDeployment]:
         """The deployments once the service is done with each; one that is being made for nobody is given up."""
@@ -145,6 +150,8 @@ class Succession:
         try:
             if new in endpoint.shares(endpoint.require(self.workspace, self.name)):
                 endpoint.change(self.workspace, self.name, traffic={old: 100} if old else {})
+                if old:
+                    watch.arrives(self.workspace, self.name, old, self.question)
             log = deployment.log(self.workspace, self.name, new)
             if log:
                 say(f"the end of what {new} says:\n{textwrap.indent(log.rstrip(), '  ')}")

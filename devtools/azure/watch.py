@@ -5,6 +5,7 @@ answers(workspace, "my-endpoint", "green", question)
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from devtools.azure import smoke
@@ -40,11 +41,25 @@ def holds(workspace: Workspace, name: str, deployment: str, question: str, perce
         for _ in range(ANSWERS):
             # by its name: at 10 % it would hardly be asked otherwise
             smoke.ask_patiently(address, question, deployment)
-        deadline, row = time.monotonic() + PATIENCE, 0
-        while percent == 100 and row < IN_A_ROW:
-            answer = smoke.ask_patiently(address, question)
-            row = row + 1 if answer.deployment in (deployment, None) else 0
-            if time.monotonic() > deadline:
-                raise Broken(f"deployment {deployment}: after {PATIENCE:.0f} s others still answer in its place")
+        if percent == 100:
+            _reaches_everybody(address, deployment, question)
     except smoke.NoAnswer as error:
         raise Broken(f"deployment {deployment}: fails at {percent} % of the traffic ({error})") from error
+
+
+def arrives(workspace: Workspace, name: str, deployment: str, question: str) -> None:
+    """Wait, as long as it takes, until everybody's questions go where all of the traffic was sent.
+
+    What does not answer there is no reason to wait, nor to stop: what got the traffic before is to go in any case.
+    """
+    with contextlib.suppress(Broken, smoke.NoAnswer):
+        _reaches_everybody(smoke.Address.of(workspace, name), deployment, question)
+
+
+def _reaches_everybody(address: smoke.Address, deployment: str, question: str) -> None:
+    deadline, row = time.monotonic() + PATIENCE, 0
+    while row < IN_A_ROW:
+        answer = smoke.ask_patiently(address, question)
+        row = row + 1 if answer.deployment in (deployment, None) else 0
+        if time.monotonic() > deadline:
+            raise Broken(f"deployment {deployment}: after {PATIENCE:.0f} s others still answer in its place")

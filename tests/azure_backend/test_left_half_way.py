@@ -22,6 +22,27 @@ with lock.held(connect(Settings.load()), sys.argv[1]):
     sys.stdin.read()
 """
 
+#: Holds it with a credential that is good no more, and goes on holding it.
+EXPIRED = """
+import sys, time
+from azure.storage.blob import BlobClient, BlobLeaseClient
+from devtools.azure import lock
+from devtools.azure.workspace import connect
+from devtools.settings import Settings
+lock.RENEWED = 0.2
+with lock.held(connect(Settings.load()), sys.argv[1]) as held:
+    good = held._blob
+    bad = BlobClient.from_blob_url(good.url.partition("?")[0] + "?sv=2021-08-06&sr=c&sp=rw&sig=bm8=")
+    held._blob, held._lease = bad, BlobLeaseClient(bad, lease_id=held._lease.id)
+    deadline, begun = time.monotonic() + 30, held._renewed
+    while held._blob is bad or held._renewed == begun:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        begun = held._renewed if held._blob is bad else begun
+    held.check()
+print("held")
+"""
+
 
 def kill(deployable, process) -> None:
     process.kill()
@@ -104,3 +125,11 @@ def test_what_another_machine_holds(deployable, live):
     holder.communicate()
     until(lambda: deployable.deploy("second").returncode == 0, "its lease runs out")
     assert deployable.answer() == "I am second."
+
+
+def test_a_credential_of_the_storage_that_runs_out(deployable, live):
+    holder = deployable.start_program(sys.executable, "-c", EXPIRED, deployable.endpoint)
+    out, said = holder.communicate(timeout=90)
+    assert out == "held\n", said
+    # and it is let go
+    assert deployable.deploy("first").returncode == 0

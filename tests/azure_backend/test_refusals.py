@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from devtools.rehearsal.resources import envelope, now
+
 
 def train(rehearsed, *arguments: str, **settings: str):
     done = rehearsed.phikit("azure", "train", "--yes", "--no-wait", "--name", "refused", *arguments, **settings)
@@ -52,6 +54,23 @@ def test_a_size_that_the_region_does_not_offer_today(rehearsed):
     code, line = train(rehearsed, PHIKIT_AZURE_CLUSTER="not-offered")
     assert code == 1
     assert "name another size" in line
+
+
+@pytest.mark.parametrize("state", ["Failed", "Canceled"])
+def test_a_cluster_of_somebody_elses_that_is_no_good(rehearsed, state):
+    cluster = {
+        "vmSize": "Standard_E16s_v3",
+        "vmPriority": "Dedicated",
+        "scaleSettings": {"minNodeCount": 0, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT120S"},
+    }
+    properties = {"computeType": "AmlCompute", "provisioningState": state, "modifiedOn": now(), "properties": cluster}
+    theirs = envelope("computes/theirs", properties, None) | {"location": "eastus2", "tags": {}}
+    rehearsed.store.put("computes", "theirs", theirs)
+    code, line = train(rehearsed, PHIKIT_AZURE_CLUSTER="theirs")
+    assert code == 1
+    assert f"cluster theirs: is {state.lower()}, and was not made by the kit" in line
+    assert rehearsed.store.get("computes", "theirs")["properties"]["provisioningState"] == state
+    rehearsed.store.delete("computes", "theirs")
 
 
 def test_a_missing_role(rehearsed):

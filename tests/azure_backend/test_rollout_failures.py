@@ -35,7 +35,7 @@ def interrupted(process, number: signal.Signals) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("refusal", "options", "said"),
     [
-        ("quota", {}, ["Standard_F8s_v2 needs 10 cores", "ask for more in the portal"]),
+        ("quota", {}, ["Standard_F8s_v2 needs 16 cores", "ask for more in the portal"]),
         ("sku", {}, ["is not supported for managed online deployments", "name another size"]),
         ("name-taken", {}, ["choose another name: PHIKIT_AZURE_ENDPOINT"]),
         (
@@ -132,3 +132,45 @@ def test_what_was_begun_does_not_count_against_the_quota_of_what_takes_its_place
     done = deployable.deploy("first")
     assert done.returncode == 0, done.stderr
     assert deployable.answer() == "I am first."
+
+
+def test_what_is_live_alone_is_not_taken_back(deployable):
+    assert deployable.deploy(deployable.model("first")).returncode == 0
+    # it answers as often as a roll-out asks, and no more
+    done = deployable.deploy(deployable.model("tired", fails_after=21), "--keep")
+    assert done.returncode == 0, done.stderr
+    states, traffic = deployable.states(), deployable.traffic()
+    assert len(states) == 2
+    done = deployable.deploy("tired")
+    assert done.returncode == 1
+    assert "it is live, and stays: phikit azure rollback goes back" in error_of(done)
+    assert (deployable.states(), deployable.traffic()) == (states, traffic)
+    assert deployable.phikit("azure", "rollback", "--yes").returncode == 0
+    assert deployable.answer() == "I am first."
+
+
+def test_back_to_one_that_fails_is_taken_back(deployable):
+    assert deployable.deploy(deployable.model("first")).returncode == 0
+    # (asked so often while it is deployed, and once more before it gets the traffic again)
+    assert deployable.deploy(deployable.model("aged", fails_after=22)).returncode == 0
+    assert deployable.deploy(deployable.model("second"), "--keep").returncode == 0
+    traffic, tags = deployable.traffic(), deployable.made()["tags"]
+    done = deployable.phikit("azure", "rollback", "--yes")
+    assert done.returncode == 1
+    (live,) = traffic
+    assert f"{live} has all of the traffic, as before" in error_of(done)
+    assert (deployable.traffic(), deployable.made()["tags"]) == (traffic, tags)
+    assert len(deployable.states()) == 2
+    assert deployable.answer() == "I am second."
+
+
+def test_an_endpoint_that_failed_keeps_what_is_behind_it(deployable):
+    assert deployable.deploy(deployable.model("first")).returncode == 0
+    before, document = len(deployable.calls()), deployable.made()
+    document["properties"]["provisioningState"] = "Failed"
+    deployable.store.put("endpoints", deployable.endpoint, document)
+    done = deployable.deploy(deployable.model("second"))
+    assert done.returncode == 0, done.stderr
+    assert deployable.answer() == "I am second."
+    (mended, *_) = [call["request"] for call in deployable.calls()[before:] if call["method"] == "PUT"]
+    assert mended["properties"]["traffic"] == document["properties"]["traffic"]

@@ -9,6 +9,7 @@ quota is asked for.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 
 from devtools.rehearsal import SUBSCRIPTION, sizes
@@ -19,8 +20,9 @@ from devtools.rehearsal.wire import Call
 
 #: Instances of one deployment at most.
 MOST_INSTANCES = 50
-#: The part of its instances that a deployment is given on top.
+#: The part of its instances that a deployment is given on top, and the sizes of which none is.
 SPARE = 0.2
+WITHOUT_SPARE = re.compile(r"Standard_N[CD]\w*_A100_v4|Standard_ND96asr_v4|Standard_ND40rs_v2")
 
 
 def check(call: Call, size: str, count: int, before: Document | None) -> str:
@@ -44,7 +46,7 @@ def check(call: Call, size: str, count: int, before: Document | None) -> str:
         0 if refused else cores_in_use(store)[found.family.name] + nodes.cores_in_use(store)[found.family.name, False]
     )
     there = _cores(before)
-    needed = found.cores * _with_spare(count)
+    needed = found.cores * _with_spare(found.name, count)
     if used - there + needed > limit:
         raise wording.invalid(
             "VmSize",
@@ -67,8 +69,8 @@ def cores_in_use(store: Store) -> Counter[str]:
 
 def _cores(deployment: Document | None) -> int:
     found = sizes.find(deployment["properties"]["instanceType"]) if deployment else None
-    return found.cores * _with_spare(deployment["sku"]["capacity"]) if found and deployment else 0
+    return found.cores * _with_spare(found.name, deployment["sku"]["capacity"]) if found and deployment else 0
 
 
-def _with_spare(count: int) -> int:
-    return count + math.ceil(count * SPARE)
+def _with_spare(size: str, count: int) -> int:
+    return count if WITHOUT_SPARE.fullmatch(size) else count + math.ceil(count * SPARE)

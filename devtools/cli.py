@@ -6,6 +6,7 @@ python -m devtools.cli train --help
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -234,7 +235,21 @@ def runs_rm(names: tuple[str, ...]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script: run a command; what goes wrong as foreseen is lines on stderr and an exit code."""
+    """The console script: run a command, also where nobody reads its output to the end (`phikit azure logs | head`)."""
+    try:
+        try:
+            _run(arguments)
+        finally:
+            # what is still held back goes out here: when Python ends, an error could no longer be caught
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python tries once more as it ends (its documentation: "Note on SIGPIPE"); click, too, says 1 then
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    """Run a command; what goes wrong as foreseen is lines on stderr and an exit code."""
     try:
         cli.main(args=arguments, prog_name="phikit", standalone_mode=False)
     except click.exceptions.Exit as ended:

@@ -64,12 +64,22 @@ def _wanted(container: ContainerClient, record: Record) -> Iterator[tuple[BlobPr
     """Each blob, and where it belongs in the run's folder."""
     for output, place in (("run", Path()), ("model", Path("model"))):
         prefix = record.path(output) + "/"
-        for blob in container.list_blobs(name_starts_with=prefix):
+        # (without being asked for it, the service leaves out what says that a blob is a folder)
+        blobs = list(container.list_blobs(name_starts_with=prefix, include=["metadata"]))
+        folders = {blob.name[:at] for blob in blobs for at, letter in enumerate(blob.name) if letter == "/"}
+        for blob in blobs:
             inside = blob.name.removeprefix(prefix)
-            # (a mount leaves an empty blob for each folder)
-            is_folder = (blob.metadata or {}).get("hdi_isfolder") == "true"
-            if inside and not is_folder and not LEFT.match(inside) and ".." not in Path(inside).parts:
+            if inside and not _is_folder(blob, folders) and not LEFT.match(inside) and ".." not in Path(inside).parts:
                 yield blob, place / inside
+
+
+def _is_folder(blob: BlobProperties, folders: set[str]) -> bool:
+    """Whether a blob stands for a folder: a mount or an account with a hierarchy leaves an empty one for each.
+
+    Not all of them say so in their metadata; but where others lie below it, it can be no file.
+    """
+    said = (blob.metadata or {}).get("hdi_isfolder") == "true" or blob.name.endswith("/")
+    return said or (blob.size == 0 and blob.name in folders)
 
 
 def _fetch(container: ContainerClient, wanted: list[tuple[BlobProperties, Path]], beside: Path) -> None:

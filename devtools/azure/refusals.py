@@ -12,15 +12,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from devtools.errors import BadInput, KitError
+
+if TYPE_CHECKING:
+    import requests
 
 #: Characters of the service's own words.
 SHOWN = 300
 TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 #: Where the service's own words go on.
 GUIDE = re.compile(r"\s*Please see (the )?troubleshooting guide[^\n\"]*", re.IGNORECASE)
+#: What an address asks for: it may be signed, and whoever has the signature has the blob.
+QUERY = re.compile(r"\?[^\s?]*=\S*?(?=[)\]}'\">.,;:]*(?:\s|$))")
+AGAIN = "give the same command again; it goes on"
+#: Answers that another try may not get: too slow, too many, and all of 500 and more.
+PASSING = (408, 429)
 QUOTA = "ask for more in the portal (Azure Machine Learning, Quota), take a smaller size, or another region"
 #: What mends it, by what is looked for in the code and the message, in this order.
 FIXES: dict[str, tuple[str, ...]] = {
@@ -66,7 +75,7 @@ FIXES: dict[str, tuple[str, ...]] = {
     ),
     "its container's log says why": ("ResourceNotReady", "User container has crashed"),
     "wait a minute and give the same command again": ("TooManyRequests",),
-    "give the same command again; it goes on": (
+    AGAIN: (
         "ServiceUnavailable",
         "InternalServerError",
         "ServerBusy",
@@ -99,10 +108,16 @@ def told(doing: str) -> Iterator[None]:
 def explained(error: Exception, doing: str) -> KitError:
     """The one line for an error of Azure's libraries."""
     from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseError
-    from requests.exceptions import RequestException
+    from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, RequestException, Timeout
 
-    if isinstance(error, ServiceRequestError | ServiceResponseError | RequestException):
-        return KitError(f"{doing}: Azure cannot be reached ({_line(error)}); give the same command again; it goes on")
+    unreached = (ServiceRequestError, ServiceResponseError, ConnectionError, Timeout, ChunkedEncodingError)
+    if isinstance(error, unreached):
+        return KitError(f"{doing}: Azure cannot be reached ({_line(error)}); {AGAIN}")
+    if isinstance(error, HTTPError) and error.response is not None:
+        return KitError(f"{doing}: {_answered(error.response)}")
+    if isinstance(error, RequestException):
+        # an answer of something else, such as a proxy's page, or an address that is none
+        return KitError(f"{doing}: {_line(error)}; phikit azure check says what is missing")
     code, message = code_of(error), _line(error)
     if code and message.startswith(f"({code})"):
         message = message.removeprefix(f"({code})").strip()
@@ -145,6 +160,23 @@ def is_missing(error: Exception) -> bool:
     return isinstance(error, ResourceNotFoundError) or getattr(error, "status_code", None) == 404
 
 
+def _answered(answer: requests.Response) -> str:
+    """What an answer without a code of the service's says by its status, and what mends it."""
+    status = answer.status_code
+    said = one_line(f"{status} {answer.reason or ''}")
+    is_registry = ".azurecr." in (urlsplit(answer.url or "").hostname or "")
+    if status == 401:
+        # (a registry says so, too, to whom it does not allow it)
+        more = "; where that does not help, you need the role AcrPull on it, AcrPush to push" if is_registry else ""
+        return f"does not let you in ({said}); sign in again: az login{more}"
+    if status == 403:
+        role = "AcrPull on it, AcrPush to push" if is_registry else "AzureML Data Scientist on the workspace"
+        return f"you may not do that ({said}); have somebody give you the role {role}"
+    if status in PASSING or status >= 500:
+        return f"Azure cannot do that now ({said}); {AGAIN}"
+    return f"Azure answers {said}; phikit azure check says what is missing"
+
+
 def _role(message: str) -> str:
     """A missing role: who may not do what where, and the command that mends it."""
     action = re.search(r"action '([^']+)'", message)
@@ -163,13 +195,17 @@ def _role(message: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The error's own words on one line, without colours, codes repeated or addresses of help pages."""
+    """The error's own words on one line, without codes repeated or addresses of help pages."""
     text = getattr(error, "message", None) or str(error)
     # what is wrong with a request stands in the details alone
     details = [one.message for one in getattr(getattr(error, "error", None), "details", None) or [] if one.message]
     if details and re.match(r"\W*\w*\W*The request is invalid", str(text)):
         text = " ".join(details)
-    text = TERMINAL.sub("", str(text))
-    text = GUIDE.sub("", text)
-    text = re.split(r"\n(?:Code|Target|Exception Details|Additional Information):", text)[0]
-    return " ".join(text.split())[:SHOWN].rstrip(" .:")
+    text = GUIDE.sub("", TERMINAL.sub("", str(text)))
+    return one_line(re.split(r"\n(?:Code|Target|Exception Details|Additional Information):", text)[0])
+
+
+def one_line(text: object) -> str:
+    """Somebody else's words as they may be printed: on one line, without colours, no secret in an address."""
+    plain = QUERY.sub("", TERMINAL.sub("", str(text)))
+    return " ".join(plain.split())[:SHOWN].rstrip(" .:")

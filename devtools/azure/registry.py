@@ -9,11 +9,13 @@ One token of Entra's is exchanged for one of the registry's (github.com/Azure/ac
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devtools.azure.refusals import told
+from devtools.azure.refusals import one_line, told
 from devtools.azure.sign_in import SCOPE
 from devtools.azure.workspace import Workspace
 from devtools.errors import KitError
@@ -64,30 +66,59 @@ class Registry:
     def push(self, engine: DockerClient, image: str, repository: str, tag: str) -> str:
         """Push an image of the engine's and return its digest: minutes the first time, what changed later.
 
-        Raises KitError when the registry refuses it.
+        Raises KitError when the registry refuses it, or the engine.
         """
-        from docker.errors import APIError
-
         name = f"{self.server}/{repository}"
-        engine.images.get(image).tag(name, tag)
-        try:
-            login = {"username": TOKEN_USER, "password": self.refresh_token}
-            with _Progress(f"pushing {image} to {self.server}") as progress:
-                for event in engine.api.push(name, tag, auth_config=login, stream=True, decode=True):
-                    if "error" in event:
-                        raise KitError(f"image {image}: {self.server} refuses it ({_line(event['error'])}); {PUSH_FIX}")
-                    progress.note(event)
-        except APIError as error:
-            raise KitError(
-                f"image {image}: cannot be pushed ({_line(error.explanation or error)}); {PUSH_FIX}"
-            ) from error
-        finally:
-            # the name was for the push alone
-            engine.images.remove(f"{name}:{tag}", noprune=True)
+        with _pushing(image):
+            engine.images.get(image).tag(name, tag)
+            try:
+                self._send(engine, image, name, tag)
+            finally:
+                # the name was for the push alone; and what went wrong before says more than that it cannot be removed
+                with contextlib.suppress(*_engine_errors()):
+                    engine.images.remove(f"{name}:{tag}", noprune=True)
         digest = self.digest(repository, tag)
         if digest is None:
             raise KitError(f"image {image}: {self.server} took it, and does not have it; give the same command again")
         return digest
+
+    def _send(self, engine: DockerClient, image: str, name: str, tag: str) -> None:
+        login = {"username": TOKEN_USER, "password": self.refresh_token}
+        with _Progress(f"pushing {image} to {self.server}") as progress:
+            for event in engine.api.push(name, tag, auth_config=login, stream=True, decode=True):
+                if "error" in event:
+                    raise KitError(f"image {image}: {self.server} refuses it ({one_line(event['error'])}); {PUSH_FIX}")
+                progress.note(event)
+
+
+@contextlib.contextmanager
+def _pushing(image: str) -> Iterator[None]:
+    """Say what the engine raises inside as one line with its fix."""
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        yield
+    except ImageNotFound as error:
+        fix = "phikit image build --gpu" if image.endswith(":gpu") else "phikit image build"
+        raise KitError(f"image {image}: the engine no longer has it; {fix}, and give the same command again") from error
+    except APIError as error:
+        said = one_line(error.explanation or error)
+        raise KitError(f"image {image}: cannot be pushed ({said}); {PUSH_FIX}") from error
+    except _engine_errors() as error:
+        raise KitError(
+            f"image {image}: the Docker engine stopped answering ({one_line(error)}); "
+            "see that it runs (phikit doctor), and give the same command again"
+        ) from error
+
+
+def _engine_errors() -> tuple[type[Exception], ...]:
+    """What a call of the engine raises: its client's own errors, and those of the two libraries below it."""
+    from docker.errors import DockerException, StreamParseError
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    # (the events of a push are read past requests, so that urllib3's own errors come through)
+    return DockerException, StreamParseError, RequestException, HTTPError
 
 
 PUSH_FIX = "you need the role AcrPush there; or PHIKIT_AZURE_IMAGE=build has Azure build it"
@@ -147,7 +178,3 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())[:200]

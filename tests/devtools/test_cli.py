@@ -1,5 +1,6 @@
 """The command line itself: how fast it starts, what its help shows, how it says that something is wrong."""
 
+import os
 import re
 import subprocess
 import sys
@@ -107,3 +108,28 @@ def test_without_an_engine_the_virtual_environment_is_taken_and_said(checkout):
     done = checkout.phikit("backend", DOCKER_HOST="unix:///no/engine.sock")
     assert (done.returncode, done.stdout) == (0, "venv\n")
     assert done.stderr == "no Docker engine answers: using the virtual environment\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["runs"], ["--help"], ["runs", "rm", "nothing"]], ids=" ".join)
+def test_a_reader_that_has_gone_is_no_traceback(checkout, arguments, unbuffered):
+    checkout.write("runs/one/job.json", "{}")
+    reader, output = os.pipe()
+    # (before the program writes: `phikit runs | head` as it is when head is quick)
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "devtools.cli", *arguments],
+            cwd=checkout.root,
+            env=checkout.environment | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(output)
+    # what goes wrong before anything is written is told as ever
+    told = {2: "error: runs/nothing: there is no such run; `phikit runs` lists them\n", 1: ""}
+    assert done.returncode == (2 if "rm" in arguments else 1)
+    assert done.stderr == told[done.returncode]

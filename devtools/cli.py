@@ -227,11 +227,16 @@ def runs_rm(names: tuple[str, ...]) -> None:
     Examples:
       phikit runs rm tiny_cpu-20261122-101500
     """
-    from devtools.runs import Runs
+    from devtools.runs import HERE, Runs
     from devtools.settings import ROOT
 
+    runs = Runs(ROOT / "runs")
     for name in names:
-        Runs(ROOT / "runs").remove(name)
+        run = runs.get(name)
+        away = "" if run.is_whole or run.where == HERE else run.where
+        runs.remove(name)
+        if away:
+            click.echo(f"runs/{name}: was begun {away}, where its job may go on: phikit azure list", err=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,6 +32,7 @@ MANIFESTS = (
     "application/vnd.oci.image.index.v1+json",
 )
 TIMEOUT = 60
+FORBIDDEN = 403
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def of(workspace: Workspace) -> Registry:
             f"workspace {workspace.name}: has no container registry yet; PHIKIT_AZURE_IMAGE=build makes Azure add one"
         )
     with told(f"registry {registry.rpartition('/')[2]}"):
-        server = workspace.arm("GET", registry, API_VERSION)["properties"]["loginServer"]
+        server = _server(workspace, registry)
         form = {
             "grant_type": "access_token",
             "service": server,
@@ -146,6 +147,18 @@ def of(workspace: Workspace) -> Registry:
             raise KitError(f"registry {server}: does not let you in ({answer.status_code}); {PUSH_FIX}")
         answer.raise_for_status()
     return Registry(server, answer.json()["refresh_token"])
+
+
+def _server(workspace: Workspace, registry: str) -> str:
+    """A registry's address: as it says itself, or, to who may push to it and not look at it, as its name says."""
+    from azure.core.exceptions import HttpResponseError
+
+    try:
+        return workspace.arm("GET", registry, API_VERSION)["properties"]["loginServer"]
+    except HttpResponseError as error:
+        if error.status_code != FORBIDDEN:
+            raise
+    return f"{registry.rpartition('/')[2].lower()}.azurecr.io"
 
 
 class _Progress:

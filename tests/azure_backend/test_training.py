@@ -56,6 +56,10 @@ def test_cancel_and_again(small):
     assert small.phikit("azure", "cancel", "ended", "--yes").returncode == 0
     assert small.phikit("azure", "logs", "ended", "--follow").returncode == 1
     assert "Canceled" in small.phikit("azure", "status", "ended").stdout
+    # whoever removes the run here is told of its job there
+    gone = small.phikit("runs", "rm", "ended")
+    assert gone.returncode == 0
+    assert "was begun in the workspace rehearsal, where its job may go on" in gone.stderr
 
 
 @pytest.mark.parametrize(

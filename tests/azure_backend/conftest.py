@@ -19,6 +19,7 @@ import pytest
 from devtools.rehearsal import session
 from devtools.rehearsal.store import Store
 from devtools.settings import ROOT, variables
+from tests.rehearsal import written
 from tests.rehearsal.conftest import Running, node, runtime_image  # noqa: F401 - fixtures
 
 PARTS = ("devtools", "training", "serving", "docker", "flows")
@@ -78,9 +79,9 @@ class Rehearsed(Checkout, Running):
         own |= session.environment(self.home)
         return own | {"PHIKIT_AZURE_IMAGE": "build", "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def uploads(self, since: int = 0) -> list[str]:
-        """Paths of the blobs that were written, after so many calls."""
-        return [call["path"] for call in self.calls()[since:] if call["host"].endswith(".blob.core.windows.net")]
+    def uploads(self) -> list[str]:
+        """The blobs that clients wrote so far, locks aside."""
+        return [name for name in written.blobs(self.home) if "/locks/" not in name]
 
 
 def copy_of_the_checkout(folder: Path) -> Path:

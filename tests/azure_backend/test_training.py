@@ -20,10 +20,11 @@ def jobs(running) -> dict[str, str]:
 
 def test_a_second_submit_uploads_nothing(small):
     assert small.phikit(*TRAIN, "--name", "first").returncode == 0
-    before = len(small.calls())
+    uploaded = small.uploads()
+    for name in ("small_training.py", "train_data.jsonl", "test_data.jsonl"):
+        assert any(path.endswith(name) for path in uploaded)
     assert small.phikit(*TRAIN, "--name", "second", "--set", "pause=0.2").returncode == 0
-    written = [call for call in small.calls()[before:] if call["method"] == "PUT" and "blob.core" in call["host"]]
-    assert written == []
+    assert small.uploads() == uploaded
 
 
 def test_jobs_are_listed_and_shown(small):

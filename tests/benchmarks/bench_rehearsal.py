@@ -16,9 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from devtools.rehearsal import recorder, session
+from devtools.rehearsal import session
 from devtools.settings import ROOT
 from tests.benchmarks.contest import Result, median, table
+from tests.rehearsal import written
 
 PHIKIT = (sys.executable, "-m", "devtools.cli")
 HELP = str(Path(sys.executable).with_name("phikit"))
@@ -61,19 +62,13 @@ def phikit(environment: dict[str, str], *arguments: str, may_fail: bool = False)
     return done.stdout
 
 
-def uploads(home: Path, since: int) -> int:
-    """Blobs that clients wrote after so many calls."""
-    calls = list(recorder.read(home / recorder.FILE))[since:]
-    return sum(1 for call in calls if call["method"] == "PUT" and ".blob." in call["host"])
-
-
 def main() -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description="What a person waits for before Azure.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runner", choices=["docker", "process"], default="docker")
     arguments = parser.parse_args()
-    helps, kit, plain, written = [], [], [], []
+    helps, kit, plain, uploads = [], [], [], []
     for _ in range(arguments.rounds * 5):
         began = time.perf_counter()
         subprocess.run([HELP, "azure", "--help"], check=True, capture_output=True)
@@ -92,10 +87,10 @@ def main() -> int:
             image = said.stdout.splitlines()[0]
             names = [f"bench-{time.time_ns()}-{number}" for number in range(arguments.rounds + 1)]
             for number, name in enumerate(names):
-                before = sum(1 for _ in recorder.read(home / recorder.FILE))
+                before = len(written.blobs(home))
                 train = (*PHIKIT, "azure", "train", "--yes", "--name", name, "--set", f"seed={number}")
                 seconds = first_line(environment, *train, is_log="model tiny")
-                again = uploads(home, before)
+                again = len(written.blobs(home)) - before
                 phikit(environment, "azure", "cancel", name, "--yes")
                 phikit(environment, "azure", "logs", name, "--follow", may_fail=True)
                 phikit(environment, "runs", "rm", name)
@@ -106,7 +101,7 @@ def main() -> int:
                 if number:
                     # (the first one uploads code and data, makes the cluster, loads what the system caches)
                     kit.append(seconds)
-                    written.append(again)
+                    uploads.append(again)
                     plain.append(theirs)
         finally:
             session.end(home)
@@ -115,7 +110,7 @@ def main() -> int:
         [
             Result("phikit azure --help, seconds", median(helps), 0.3, at_most=True),
             Result("phikit azure train, start to the job's first log line, seconds", median(kit), 15, at_most=True),
-            Result("blobs that a second submit uploads", median(written), 0, at_most=True),
+            Result("blobs that a second submit uploads", median(uploads), 0, at_most=True),
             Result("kit / a plain script on azure-ai-ml, start to first line", median(kit) / median(plain)),
         ],
     )

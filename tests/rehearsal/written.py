@@ -1,17 +1,21 @@
-"""What clients wrote to an emulator's storage, as Azurite's own log has it: its calls go past the emulator's record.
+"""What clients wrote to an emulator's storage.
 
 names = blobs(home)
 """
 
-import re
 from pathlib import Path
 
-from devtools.rehearsal import ACCOUNT
+from devtools.rehearsal import BLOB_HOST, report
 
-#: Clients name the account in the host, the emulator itself in the path.
-WRITTEN = re.compile(rf'"PUT /(?!{ACCOUNT}/)([^ ?"]+)\?(?!comp=lease|comp=metadata)[^"]*" 201')
+#: Calls that write no content.
+ASIDE = ("lease", "metadata")
 
 
 def blobs(home: Path) -> list[str]:
     """Container and name of each blob, in the order of the calls; one that came in pieces is there for each."""
-    return WRITTEN.findall((home / "azurite.log").read_text(encoding="utf-8"))
+    return [
+        call["path"]
+        for call in report.calls(home)
+        if (call["method"], call["host"], call["status"]) == ("PUT", BLOB_HOST, 201)
+        and call["query"].get("comp") not in ASIDE
+    ]

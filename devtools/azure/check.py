@@ -94,7 +94,13 @@ def _identity(workspace: Workspace) -> Iterator[Finding]:
     yield Finding("", OK, wanted.rpartition("/")[2])
     for role, what in ROLES.items():
         scope = workspace.linked(what)
-        if scope and role not in _roles(workspace, scope, principal):
+        try:
+            has = role in _roles(workspace, scope, principal) if scope else True
+        except KitError as error:
+            # (who may deploy need not be one who may see what others may)
+            yield Finding("", WARN, f"whether it has {role} cannot be looked at: {_split(str(error))[0]}")
+            continue
+        if not has:
             fix = f"az role assignment create --role '{role}' --assignee {principal} --scope {scope}"
             yield Finding("", WARN, f"has no {role} on {scope.rpartition('/')[2]}", fix)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from devtools.azure import endpoint, prices, storage
+from devtools.azure import registry as registries
 from devtools.azure.image import REPOSITORY
 from devtools.azure.refusals import told
 from devtools.azure.registration import NAME
@@ -53,7 +54,15 @@ def assets(workspace: Workspace, kind: str) -> list[Asset]:
 
 
 def remaining(workspace: Workspace) -> Iterator[str]:
-    """A line for each kind of thing that stays, with what it costs a day."""
+    """A line for each thing or kind of thing that stays, with what it costs a day."""
+    with told("what stays"):
+        client = workspace.client
+        endpoints = [one for one in client.online_endpoints.list() if is_ours(one.tags)]
+        clusters = [one for one in client.compute.list() if is_ours(one.tags)]
+    for one in endpoints:
+        yield f"stays: endpoint {one.name}: {a_day(workspace, [one], [])}"
+    for one in clusters:
+        yield f"stays: cluster {one.name}: {a_day(workspace, [], [one])} at rest"
     for kind in KINDS:
         if found := [f"{one.name}:{one.version}" for one in assets(workspace, kind)]:
             more = f" and {len(found) - 5} more" if len(found) > 5 else ""
@@ -61,15 +70,32 @@ def remaining(workspace: Workspace) -> Iterator[str]:
     with told("storage"):
         container = storage.container(workspace)
         size = sum(blob.size or 0 for blob in container.list_blobs(name_starts_with=f"{PLACE}/"))
-    price = _storage_hourly(workspace.location)
+    price = _storage_daily(workspace.location)
     cost = "at a price that the public list does not say" if price is None else f"{size / GIB * price:.4f} USD a day"
     yield f"stays: runs, {size / GIB:.3f} GiB below {container.container_name}/{PLACE}: {cost}"
-    if registry := workspace.linked("containerRegistry").rpartition("/")[2]:
-        yield f"stays: images {REPOSITORY} in the registry {registry}, which costs what it did"
+    if registry := workspace.linked("containerRegistry"):
+        where, cost = registry.rpartition("/")[2], _registry_a_day(workspace, registry)
+        yield f"stays: images {REPOSITORY} in the registry {where}, which costs {cost} in any case"
+
+
+def _registry_a_day(workspace: Workspace, registry: str) -> str:
+    """What a registry of that tier costs a day, its images' storage aside."""
+    from azure.core.exceptions import HttpResponseError
+
+    try:
+        tier = workspace.arm("GET", registry, registries.API_VERSION)["sku"]["name"]
+    except (HttpResponseError, KeyError):
+        return "what it did"
+    found = prices.items(
+        "serviceName eq 'Container Registry' and priceType eq 'Consumption' and "
+        f"armRegionName eq '{workspace.location}' and meterName eq '{tier} Registry Unit'"
+    )
+    daily = [item["retailPrice"] for item in found if item["retailPrice"]]
+    return f"{min(daily):.2f} USD a day" if daily else "what it did"
 
 
 @functools.lru_cache
-def _storage_hourly(location: str) -> float | None:
+def _storage_daily(location: str) -> float | None:
     """US dollars a day for one GiB of blobs (hot, locally redundant); None where the list does not say."""
     found = prices.items(
         "serviceName eq 'Storage' and priceType eq 'Consumption' and skuName eq 'Hot LRS' and "

@@ -6,6 +6,7 @@ rows = listed(workspace)
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -30,14 +31,19 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 def listed(workspace: Workspace) -> list[Job]:
     """The kit's own jobs, newest first."""
     with told("jobs"):
-        # (the service looks for the tag's name alone)
-        found = islice(workspace.client.jobs.list(tag=KEY), LOOKED)
-        return list(islice((job for job in found if is_ours(job.tags)), SHOWN))
+        return list(islice(_ours(workspace), SHOWN))
 
 
 def running(workspace: Workspace) -> list[Job]:
     """Those that have not ended."""
-    return [job for job in listed(workspace) if submission.state_of(job) not in ENDED]
+    with told("jobs"):
+        return [job for job in _ours(workspace) if submission.state_of(job) not in ENDED]
+
+
+def _ours(workspace: Workspace) -> Iterator[Job]:
+    # (the service looks for the tag's name alone)
+    found = islice(workspace.client.jobs.list(tag=KEY), LOOKED)
+    return (job for job in found if is_ours(job.tags))
 
 
 def find(workspace: Workspace, name: str | None) -> Job:

@@ -55,7 +55,7 @@ def take_down(workspace: Workspace, *, yes: bool, everything: bool) -> None:
         everything: the kit's models, environments and data are archived too.
 
     Raises:
-        KitError: a roll-out goes on; or something could not be deleted, after all else was.
+        KitError: a roll-out goes on; or something could not be deleted, after all else was: it goes on costing.
     """
     made = find(workspace)
     assets = {kind: cost.assets(workspace, kind) for kind in cost.KINDS} if everything else {}
@@ -65,7 +65,7 @@ def take_down(workspace: Workspace, *, yes: bool, everything: bool) -> None:
     what = made.names + ([f"{count} models, environments and data (archived)"] if count else [])
     failures: list[str] = []
     if what:
-        confirm(f"{', '.join(what)}: {cost.a_day(workspace, made.endpoints, made.clusters)}; delete it?", yes)
+        confirm(f"{', '.join(what)}: {_a_day(workspace, made)}; delete it?", yes)
     else:
         say("there is nothing of the kit's that costs by the hour")
     for name, doing, work in _steps(workspace, made, assets):
@@ -76,10 +76,21 @@ def take_down(workspace: Workspace, *, yes: bool, everything: bool) -> None:
         except KitError as error:
             # (what else there is still goes)
             failures.append(str(error))
-    for line in cost.remaining(workspace):
-        print(line, flush=True)
+    try:
+        for line in cost.remaining(workspace):
+            print(line, flush=True)
+    except KitError as error:
+        failures.append(f"what stays cannot be looked at: {error}")
     if failures:
         raise KitError("; ".join(failures))
+
+
+def _a_day(workspace: Workspace, made: Made) -> str:
+    """What it costs; that nobody can tell is no reason to let it go on."""
+    try:
+        return cost.a_day(workspace, made.endpoints, made.clusters)
+    except KitError:
+        return "at a cost that cannot be looked at now"
 
 
 def find(workspace: Workspace) -> Made:

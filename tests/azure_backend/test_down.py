@@ -100,3 +100,17 @@ def test_with_all_models_are_archived(deployable, made):
     # a model that is wanted again is registered again
     assert deployable.phikit("azure", "register", "--run", "first").returncode == 0
     assert len(live()) == 1
+
+
+def test_what_may_not_be_deleted_is_said_with_its_cost(deployable, made):
+    assert deployable.deploy("first").returncode == 0
+    deployable.refuse("role", on="onlineEndpoints/delete")
+    done = deployable.phikit("azure", "down", "--yes")
+    assert done.returncode == 1
+    assert "onlineEndpoints/delete" in error_of(done)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("stays: endpoint ")]
+    assert line.startswith(f"stays: endpoint {deployable.endpoint}: ")
+    assert line.endswith(" USD a day")
+    deployable.refuse_nothing()
+    assert deployable.phikit("azure", "down", "--yes").returncode == 0
+    assert deployable.made() is None

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devtools.azure import prices, quota
 from devtools.azure.endpoint import until_settled
+from devtools.azure.progress import say
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.tags import is_ours, ours
 from devtools.azure.workspace import Workspace
@@ -122,7 +122,7 @@ def examine(workspace: Workspace, profile: Profile) -> Offer:
             raise BadInput(f"--cluster {profile.name}: is a {cluster.type}, no cluster; name another one")
         name, low = cluster.size, cluster.tier == "low_priority"
         if (name.lower(), low) != (profile.size.lower(), profile.low):
-            _say(f"cluster {profile.name}: is there, taken as it is: {name}{' at low priority' if low else ''}")
+            say(f"cluster {profile.name}: is there, taken as it is: {name}{' at low priority' if low else ''}")
     size = quota.find(workspace, name)
     if profile.gpu and not size.gpus:
         what = f"cluster {profile.name}" if cluster else "PHIKIT_AZURE_SIZE"
@@ -135,7 +135,7 @@ def examine(workspace: Workspace, profile: Profile) -> Offer:
             if cluster is None:
                 raise
             # (its own nodes count, and may be at rest in a moment)
-            _say(f"cluster {profile.name}: {error}; till then the job waits for a node")
+            say(f"cluster {profile.name}: {error}; till then the job waits for a node")
     return Offer(cluster, size.name, low, prices.hourly(size.name, workspace.location, low))
 
 
@@ -166,7 +166,7 @@ def ensure(workspace: Workspace, profile: Profile) -> str:
         if state == "failed":
             workspace.client.compute.begin_delete(profile.name).result()
         if cluster is None or state == "failed":
-            _say(f"cluster {profile.name}: making it ({profile.size}, 0 to {profile.nodes} nodes)")
+            say(f"cluster {profile.name}: making it ({profile.size}, 0 to {profile.nodes} nodes)")
         try:
             workspace.client.compute.begin_create_or_update(wanted).result()
         except AzureError:
@@ -183,7 +183,3 @@ def _remove_failed(workspace: Workspace, name: str) -> None:
     with contextlib.suppress(AzureError):
         if workspace.client.compute.get(name).provisioning_state.lower() == "failed":
             workspace.client.compute.begin_delete(name).result()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -7,10 +7,10 @@ The version is the content's digest: the same file is there already, and a chang
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from devtools import data
+from devtools.azure.progress import say
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.tags import ours
 from devtools.azure.workspace import Workspace, uploading
@@ -37,10 +37,10 @@ def _ensure(workspace: Workspace, name: str, file: Path) -> str:
         except AzureError as error:
             if not is_missing(error):
                 raise
-            print(f"data: uploading {data.near(file)} as {name}:{version}", file=sys.stderr, flush=True)
+            say(f"data: uploading {data.near(file)} as {name}:{version}")
             asset = Data(name=name, version=version, path=str(file), type="uri_file", tags=ours(sha256=digest))
             with uploading():
                 workspace.client.data.create_or_update(asset)
         else:
-            print(f"data: {data.near(file)} is there as {name}:{version}", file=sys.stderr, flush=True)
+            say(f"data: {data.near(file)} is there as {name}:{version}")
     return f"azureml:{name}:{version}"

@@ -13,13 +13,13 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devtools.azure import registry
+from devtools.azure.progress import say
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.tags import ours
 from devtools.azure.workspace import Workspace, uploading
@@ -102,7 +102,7 @@ def _source(workspace: Workspace, gpu: bool, scratch: Path) -> Source:
         except KitError as error:
             if mode == "push":
                 raise
-            print(f"{error}; so Azure builds the image", file=sys.stderr, flush=True)
+            say(f"{error}; so Azure builds the image")
         else:
             return _pushed(workspace, client, gpu)
     return build_context(workspace.settings, gpu, scratch)

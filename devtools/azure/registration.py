@@ -9,11 +9,11 @@ for byte, is registered once.
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
 from devtools import data, models
+from devtools.azure.progress import say
 from devtools.azure.refusals import is_missing, told
 from devtools.azure.submission import COMPLETED, Record, find, state_of
 from devtools.azure.tags import ours
@@ -39,12 +39,12 @@ def register(workspace: Workspace, run: str | None, root: Path = ROOT) -> tuple[
     digest = digest_of(folder)
     with told(f"model {name}"):
         if version := _version(workspace, name, digest):
-            print(f"model: {name}:{version} is this one", file=sys.stderr, flush=True)
+            say(f"model: {name}:{version} is this one")
             return name, version
         model = _model(workspace, name, folder, digest)
         with uploading():
             made = workspace.client.models.create_or_update(model)
-    print(f"model: registered as {made.name}:{made.version}", file=sys.stderr, flush=True)
+    say(f"model: registered as {made.name}:{made.version}")
     return made.name, str(made.version)
 
 

@@ -10,11 +10,11 @@ One token of Entra's is exchanged for one of the registry's (github.com/Azure/ac
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devtools.azure.progress import say
 from devtools.azure.refusals import one_line, told
 from devtools.azure.sign_in import SCOPE
 from devtools.azure.workspace import Workspace
@@ -178,7 +178,7 @@ class _Progress:
         self._task = self._bar.add_task(self._title, total=None)
         self._bar.start()
         if not console.is_terminal:
-            print(f"{self._title} (minutes, the first time)", file=sys.stderr, flush=True)
+            say(f"{self._title} (minutes, the first time)")
         return self
 
     def note(self, event: dict) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devtools.azure.progress import say
 from devtools.errors import BadInput, nearest
 from devtools.settings import Settings, inherited
 
@@ -136,7 +137,7 @@ def _credential(way: str, settings: Settings) -> TokenCredential:
 
 
 def _show_code(address: str, code: str, _: object) -> None:
-    print(f"to sign in: open {address} and type the code {code}", file=sys.stderr, flush=True)
+    say(f"to sign in: open {address} and type the code {code}")
 
 
 def _reason(text: str, settings: Settings) -> str:

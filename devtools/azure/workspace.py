@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from devtools.azure.progress import say
 from devtools.azure.refusals import told
 from devtools.azure.sign_in import SCOPE, Identity, sign_in
 from devtools.errors import BadInput
@@ -147,7 +148,7 @@ def connect(settings: Settings) -> Workspace:
         name=name,
     )
     where = f"workspace {name} in {group}, {workspace.location}"
-    print(f"signed in as {identity.who} ({identity.way}); {where}", file=sys.stderr, flush=True)
+    say(f"signed in as {identity.who} ({identity.way}); {where}")
     return workspace
 
 

@@ -22,6 +22,8 @@ KIND = "operations"
 PATH = "/subscriptions/{subscription}/providers/Microsoft.MachineLearningServices/locations/{location}"
 #: Seconds between two looks of the client.
 POLL = 1
+#: What an operation ends with when the emulator ended before it.
+INTERRUPTED = "OperationInterrupted"
 
 
 class Operations:
@@ -33,7 +35,7 @@ class Operations:
         for key, body in store.all(KIND):
             # (its thread went with the process; what it was to make says for itself how far it came)
             if body["status"] == "InProgress":
-                error = {"code": "OperationInterrupted", "message": f"{body['name']}: the service was restarted"}
+                error = {"code": INTERRUPTED, "message": f"{body['name']}: the service was restarted"}
                 store.put(KIND, key, body | {"status": "Failed", "error": error})
 
     def begin(self, name: str, work: Callable[[], None], *, body: Any = None, status: int = 202) -> Answer:

@@ -112,6 +112,14 @@ def test_sizes_that_do_not_go_together(ml_client, name, change):
     assert refused.value.error.code == "BadRequest"
 
 
+def test_a_cluster_without_a_size(ml_client, name):
+    sent = {"computeType": "AmlCompute", "properties": {"scaleSettings": {"maxNodeCount": 1}}}
+    answer = Arm().put(f"{BASE}/computes/{name}", {"location": "eastus2", "properties": sent})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequest")
+    assert "vmSize" in answer.text
+    assert name not in [one.name for one in ml_client.compute.list()]
+
+
 def test_what_cannot_be_changed(ml_client, name):
     ml_client.compute.begin_create_or_update(cluster(name)).result()
     with pytest.raises(HttpResponseError, match="vmSize cannot be changed"):
@@ -210,7 +218,11 @@ def test_clusters_survive_a_restart(tmp_path, monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", session.environment(tmp_path)["HTTPS_PROXY"])
         assert {one.name: one.provisioning_state for one in client.compute.list()} == {
             "kept": "Succeeded",
-            "begun": "Succeeded",
+            "begun": "Failed",
         }
+        assert client.compute.get("begun").provisioning_errors == "OperationInterrupted"
+        # made again, it is whole
+        made = client.compute.begin_create_or_update(cluster("begun")).result()
+        assert (made.provisioning_state, made.provisioning_errors) == ("Succeeded", None)
     finally:
         session.end(tmp_path)

@@ -1,9 +1,13 @@
 """What is refused of a job: by the checks that the service makes, and by what was switched on; and jobs of an emulator
 that went."""
 
+import shutil
+
 import pytest
 
 from devtools.rehearsal import WORKSPACE, resource_id, session
+from devtools.rehearsal.jobs.outputs import _Kept
+from devtools.rehearsal.jobs.plan import Place
 from tests.rehearsal.raw import Arm
 from tests.rehearsal.small_jobs import SmallJobs, small_jobs
 
@@ -106,6 +110,7 @@ def error(jobs: SmallJobs, name: str) -> dict:
         ("undefined-output", {"command": "python ${{ outputs.made }} ${{inputs.b}}"}, 400, "inputs.b, outputs.made"),
         ("other-words", {"command": "python ${{search_space.rate}}"}, 400, "search_space.rate"),
         ("many-nodes", {"resources": {"instanceCount": 99}}, 400, "asks for 99 nodes"),
+        ("no-number", {"resources": {"instanceCount": "two"}}, 400, "no whole number"),
         ("two-nodes", {"resources": {"instanceCount": 2}}, 501, "one process on one node"),
         (
             "two-processes",
@@ -239,6 +244,20 @@ def test_another_job_goes_on_where_the_node_of_one_was_lost(jobs, rehearsal):
     assert jobs.ends("found") == "Completed"
     assert begins(jobs.log("lost")) == [0]
     assert begins(jobs.log("found"))[0] > 0
+
+
+def test_a_folder_that_goes_while_outputs_are_looked_at(tmp_path):
+    place = Place("run", "container", "runs/1", False, "/mnt/run")
+    kept = _Kept(place, tmp_path, restored=True)
+    for name in ("checkpoint-1", "checkpoint-2"):
+        (tmp_path / name / "state").mkdir(parents=True)
+        (tmp_path / name / "state" / "state.txt").write_text(name)
+    (tmp_path / "log.txt").write_text("kept")
+    looking = kept.files()
+    assert next(looking) == tmp_path / "log.txt"
+    for name in ("checkpoint-1", "checkpoint-2"):
+        shutil.rmtree(tmp_path / name)
+    assert list(looking) == []
 
 
 def test_jobs_of_an_emulator_that_goes(jobs, rehearsal):

@@ -116,6 +116,19 @@ def test_mlflow_beside_of_jobs(mlflow_client, tmp_path):
     assert [file.path for file in mlflow_client.list_artifacts(run)] == ["note.txt"]
 
 
+def test_artifacts_where_storage_refuses_to_write(mlflow_client, rehearsal, tmp_path):
+    number = mlflow_client.create_experiment("unwritten")
+    run = mlflow_client.create_run(number).info.run_id
+    (tmp_path / "note.txt").write_text("by hand")
+    rehearsal.refuse("storage-write")
+    with pytest.raises(Exception, match="AuthorizationPermissionMismatch"):
+        mlflow_client.log_artifact(run, str(tmp_path / "note.txt"))
+    rehearsal.refuse_nothing()
+    assert mlflow_client.list_artifacts(run) == []
+    mlflow_client.log_artifact(run, str(tmp_path / "note.txt"))
+    assert [file.path for file in mlflow_client.list_artifacts(run)] == ["note.txt"]
+
+
 def test_a_run_that_is_not_there(mlflow_client):
     from mlflow.exceptions import MlflowException
 

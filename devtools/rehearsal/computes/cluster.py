@@ -69,6 +69,8 @@ def build(call: Call, sent: dict[str, Any], before: Document | None) -> Document
     if location != LOCATION:
         raise _invalid(f"location {location}: the rehearsal has {LOCATION} only.")
     asked = sent.get("properties") or {}
+    if not isinstance(asked.get("vmSize"), str):
+        raise _invalid("properties.vmSize is required and must be a text.")
     properties = {
         "osType": "Linux",
         "vmSize": asked.get("vmSize"),

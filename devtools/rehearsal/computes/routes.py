@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from devtools.rehearsal import MANAGEMENT_HOST, WORKSPACE_PATH, sizes
 from devtools.rehearsal.computes import cluster, nodes
 from devtools.rehearsal.endpoints import capacity
+from devtools.rehearsal.operations import INTERRUPTED
 from devtools.rehearsal.resources import now, sent_properties, system_data
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.wire import Answer, Call, Route, WireError, missing, page
@@ -110,7 +111,11 @@ def resume(rehearsal: Rehearsal) -> None:
         state = document["properties"]["provisioningState"]
         if state == "Deleting":
             rehearsal.store.delete(KIND, name)
+        elif state == "Creating":
+            error = WireError(400, INTERRUPTED, f"create compute {name}: the service was restarted")
+            _settle(rehearsal, name, "Failed", [error.answer().body])
         elif state not in ("Succeeded", "Failed"):
+            # (the new size was taken up when it was asked for)
             _settle(rehearsal, name, "Succeeded")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from devtools.rehearsal import API_HOST, WORKSPACE_PATH
 from devtools.rehearsal.assets import addresses
+from devtools.rehearsal.storage import routes as datastores
 from devtools.rehearsal.store import Document
 from devtools.rehearsal.tracking import runs
 from devtools.rehearsal.wire import Call, Route, WireError, missing
@@ -34,9 +35,10 @@ def create(call: Call) -> Document:
     """Addresses that artifacts can be written to."""
     run = _run(call)
     paths = [str(one.get("path") or "") for one in (call.body or {}).get("paths") or []]
+    allowed = "rcw" if datastores.permissions(call.rehearsal) == datastores.ALL else "r"
     return {
         "artifacts": {path: _artifact(run, path) for path in paths},
-        "artifactContentInformation": {path: _content(call, run, path, "rcw") for path in paths},
+        "artifactContentInformation": {path: _content(call, run, path, allowed) for path in paths},
         "errors": {},
     }
 

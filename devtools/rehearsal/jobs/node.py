@@ -138,7 +138,8 @@ class Stay:
                     self._log.note("the job is asked to end: " + ("its time is over" if late else "it is canceled"))
                     started.stop(GRACE)
                     break
-        except (WireError, NodeTaken):
+        except BaseException:
+            # whatever it was, nothing of a job that has an end goes on running
             started.kill()
             raise
         finally:

@@ -10,6 +10,7 @@ A mount writes a file when it is closed. Here a large one counts as closed once 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ class _Kept:
 
     def files(self) -> Iterator[Path]:
         """What is there."""
-        found = [self.folder / self.file] if self.file else self.folder.rglob("*")
+        # (os.walk passes over a folder that goes in the meantime, as old checkpoints do; Path.rglob breaks off)
+        found = [self.folder / self.file] if self.file else _walk(self.folder)
         yield from (path for path in found if path.is_file() and not path.is_symlink())
 
     def checkpoint(self, path: Path) -> Path | None:
@@ -146,6 +148,11 @@ class Outputs:
                     continue  # it went while it was looked at
                 found.append((path, kept, (told.st_size, told.st_mtime_ns)))
         return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for inside, _, names in os.walk(folder):
+        yield from (Path(inside, name) for name in names)
 
 
 def _folder_of(place: Place) -> str:

@@ -138,6 +138,8 @@ def output_uri(name: str, key: str, told: dict[str, Any]) -> str:
 def _check_nodes(sent: dict[str, Any], cluster: Document) -> None:
     count = (sent.get("resources") or {}).get("instanceCount") or 1
     most = cluster["properties"]["properties"]["scaleSettings"]["maxNodeCount"]
+    if not isinstance(count, int) or count < 1:
+        raise _invalid(f"The job's instanceCount {count!r} is no whole number above 0.")
     if count > most:
         raise _invalid(f"The job asks for {count} nodes, and compute {cluster['name']} has {most} at most.")
     processes = (sent.get("distribution") or {}).get("processCountPerInstance") or 1

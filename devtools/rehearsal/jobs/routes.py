@@ -115,8 +115,9 @@ def resume(rehearsal: Rehearsal) -> None:
                 "code": "NodeLost",
                 "message": "The node that the job ran on was lost (NodeLost): the rehearsal ended.",
             }
-            Execution(rehearsal, name).become("Canceled" if state == "CancelRequested" else "Failed", error)
-            runs.end(rehearsal, name, "Failed")
+            last = "Canceled" if state == "CancelRequested" else "Failed"
+            Execution(rehearsal, name).become(last, error)
+            runs.end(rehearsal, name, last)
 
 
 def end(rehearsal: Rehearsal) -> None:

@@ -150,6 +150,8 @@ class Assembly:
         self._pool.shutdown(cancel_futures=True)
         self._processes.end_all()
         if self._rehearsal:
+            # (a start that came to its end in between may have had a container instead)
+            _attempt(self._rehearsal.runner.end_all)
             self._rehearsal.blobs.close()
         self._store.close()
 
@@ -210,7 +212,8 @@ class Assembly:
             raise KitError(f"{missing}; nor does image {image} start: {error}") from error
         log = self._home / f"{name}.log"
         threading.Thread(target=_write, args=(started, log), name=name, daemon=True).start()
-        assert started.address
+        if not started.address:
+            raise KitError(f"{missing}; and a container of image {image} ends at once: its log is {log}")
         outside = int(started.address.rpartition(":")[2])
         programs.await_answer(outside, started.is_alive, name, log)
         return outside

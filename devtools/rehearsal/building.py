@@ -9,15 +9,15 @@ no images at all, and what a context says is not looked at.
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devtools.rehearsal.assets import addresses
+from devtools.rehearsal.container_runner import LABEL
 from devtools.rehearsal.wire import WireError
-from devtools.settings import inherited
+from devtools.settings import Settings, inherited
 
 if TYPE_CHECKING:
     from devtools.rehearsal.server import Rehearsal
@@ -52,17 +52,31 @@ def have(rehearsal: Rehearsal, environment: dict[str, Any]) -> str:
     return name
 
 
+def label(home: Path) -> str:
+    """What the images carry that were built for a home."""
+    return f"{LABEL}={home}"
+
+
 def _ensure(rehearsal: Rehearsal, name: str, context: str, dockerfile: str) -> None:
-    found = subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False)
-    if found.returncode == 0:
+    whose = f'{{{{index .Config.Labels "{LABEL}"}}}}'
+    # (one that another home built is built again, from the engine's cache: who begins anew removes its own)
+    if _docker(rehearsal, "image", "inspect", "--format", whose, name) == (0, f"{rehearsal.home}\n"):
         return
     place = addresses.blob(rehearsal, context)
     if place is None:
         raise WireError(501, "NotEmulated", f"{context}: is not in the rehearsal's storage, and it goes nowhere else")
     with tempfile.TemporaryDirectory(prefix="phikit-build-") as scratch:
         rehearsal.blobs.download_all(place[0], f"{place[1].strip('/')}/", Path(scratch))
-        command = ["docker", "build", "--quiet", "--tag", name, "--file", f"{scratch}/{dockerfile}", scratch]
-        done = subprocess.run(command, env=inherited(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        log = "\n".join(done.stderr.splitlines()[-SHOWN:])
+        options = ["--quiet", "--tag", name, "--label", label(rehearsal.home), "--file", f"{scratch}/{dockerfile}"]
+        code, said = _docker(rehearsal, "build", *options, scratch)
+    if code:
+        log = "\n".join(said.splitlines()[-SHOWN:])
         raise WireError(400, "ImageBuildFailure", f"Image build failed. {log}")
+
+
+def _docker(rehearsal: Rehearsal, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of a docker command, which ends with the emulator if it has not before."""
+    environment = inherited() | Settings.load().pick("DOCKER_HOST")
+    process = rehearsal.processes.start("docker", ["docker", *arguments], environment=environment)
+    said = process.communicate()[0].decode(errors="replace")
+    return rehearsal.processes.end(process, grace=0), said

@@ -111,8 +111,9 @@ class ContainerRunner:
             raise WireError(400, "ContainerStartFailed", f"{name}: {_explanation(error)}") from error
         address = f"127.0.0.1:{port}" if port else None
         if published:
-            outside = container.attrs["NetworkSettings"]["Ports"][f"{port}/tcp"][0]["HostPort"]
-            address = f"127.0.0.1:{outside}"
+            # (one that has ended by now has no ports any more)
+            bound = (container.attrs["NetworkSettings"]["Ports"] or {}).get(f"{port}/tcp")
+            address = f"127.0.0.1:{bound[0]['HostPort']}" if bound else None
         return StartedContainer(name, address, container)
 
     def end_all(self) -> None:

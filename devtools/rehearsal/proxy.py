@@ -4,6 +4,7 @@
     await proxy.start(port=0)
 
 A client needs nothing but HTTPS_PROXY and the authority's file; what it says inside of the tunnel is not read here.
+Plain http is refused, whichever host it is meant for.
 """
 
 from __future__ import annotations
@@ -71,7 +72,13 @@ class Proxy:
         method, _, rest = head[:HEAD].decode("latin-1").partition(" ")
         target = rest.partition(" ")[0]
         if method != "CONNECT":
-            await _refuse(writer, 405, f"{method} {target}: this proxy takes CONNECT (https) alone")
+            host = target.partition("://")[2].partition("/")[0].rpartition("@")[2]
+            if not host:
+                await _refuse(writer, 405, f"{method} {target}: this proxy takes CONNECT (https) alone")
+                return
+            # plain http, such as to a virtual machine's own metadata service, leads out like any other way
+            await asyncio.to_thread(self._refused, host if ":" in host else f"{host}:80")
+            await _refuse(writer, 403, f"http://{host} is unreachable: the rehearsal stands for https alone")
             return
         host, _, port = target.rpartition(":")
         upstream = self.port_of(host) if port == "443" else None

@@ -8,6 +8,7 @@ phikit rehearsal calls --bodies prints them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -24,7 +25,8 @@ LONGEST = 256 * 1024
 #: Names of fields (JSON, forms, headers, variables of a job) whose texts are secrets.
 SECRET = re.compile(
     r"(?i)((token|secret|password|passwd|assertion|signature|authorization|device_?code|user_?code|connection_?string)s?"
-    r"|(primary|secondary|account|api|access|private|_)_?keys?|key_?value|^sig)$"
+    r"|(primary|secondary|account|api|access|private|_)_?keys?|key_?value|^sig|pwd|passphrase|credential"
+    r"|(^|_)(pass|pat))$"
 )
 #: Secrets inside of other texts: signatures of SAS addresses, JWTs, keys of headers.
 INSIDE = (
@@ -32,6 +34,7 @@ INSIDE = (
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), MASK),
     (re.compile(r"(?i)\b(bearer|basic|sharedkey) [\w.~+/=:-]{8,}"), rf"\1 {MASK}"),
     (re.compile(r"(?i)(accountkey=)[^;\s\"']+"), rf"\1{MASK}"),
+    (re.compile(r"(enter the code )\S+"), rf"\1{MASK}"),
     (re.compile(r"(://[^/@\s:]*:)[^/@\s]+@"), rf"\1{MASK}@"),
 )
 
@@ -39,9 +42,11 @@ INSIDE = (
 def masked(value: Any, name: str = "") -> Any:
     """The same JSON value with its secrets replaced."""
     if isinstance(value, dict):
-        # {"name": "HF_TOKEN", "value": ...}, and the secrets of a datastore, whatever they are called there
+        # {"name": "HF_TOKEN", "value": ...}, an account's keys, a datastore's secrets, whatever they are called
         pair = next((value[key] for key in ("name", "key") if isinstance(value.get(key), str)), "")
         instead = {"value": pair} if SECRET.search(pair) else {}
+        if "keyName" in value:
+            instead = {"value": "secret"}
         if "secretsType" in value:
             instead = dict.fromkeys(value.keys() - {"secretsType"}, "secret")
         return {key: masked(inner, instead.get(key, str(key))) for key, inner in value.items()}
@@ -123,6 +128,6 @@ def read(file: Path) -> Iterator[dict[str, Any]]:
         return
     with file.open(encoding="utf-8") as lines:
         for line in lines:
-            # (the last one may be half written)
-            if line.endswith("\n"):
+            # (one is half written: the last one, or that of an emulator that was killed)
+            with contextlib.suppress(ValueError):
                 yield json.loads(line)

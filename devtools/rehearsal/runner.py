@@ -35,7 +35,7 @@ class Started(Protocol):
 
     name: str
     address: str | None
-    """"127.0.0.1:PORT", which leads to the port that it was started with."""
+    """"127.0.0.1:PORT", which leads to the port that it was started with; None where it has none, or ended at once."""
 
     def output(self) -> Iterator[bytes]:
         """What it says, from the beginning, as it comes, to its end."""

@@ -118,16 +118,15 @@ def end(home: Path) -> bool:
         return False
     with _starting(home):
         facts = running(home)
-        if facts is None:
-            return _end_leftovers(home)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(facts["pid"], signal.SIGTERM)
-            if not wait_gone(facts["pid"], facts["born"], END):
-                os.kill(facts["pid"], signal.SIGKILL)
-                wait_gone(facts["pid"], facts["born"], END)
-                _end_leftovers(home)
-        forget(home)
-    return True
+        if facts:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(facts["pid"], signal.SIGTERM)
+                if not wait_gone(facts["pid"], facts["born"], END):
+                    os.kill(facts["pid"], signal.SIGKILL)
+                    wait_gone(facts["pid"], facts["born"], END)
+            forget(home)
+        left = _end_leftovers(home)
+    return bool(facts) or left
 
 
 def reset(home: Path) -> bool:
@@ -137,6 +136,7 @@ def reset(home: Path) -> bool:
     if any(home.iterdir()) and not (home / DATABASE).exists():
         raise KitError(f"{home}: holds something else than a rehearsal; nothing was removed")
     end(home)
+    _remove_images(home)
     shutil.rmtree(home)
     return True
 
@@ -164,6 +164,20 @@ def _end_leftovers(home: Path) -> bool:
     return bool(ended)
 
 
+def _remove_images(home: Path) -> None:
+    """Remove the images that were built for a home's environments."""
+    from docker.errors import DockerException
+
+    from devtools.local import engine
+    from devtools.rehearsal.building import label
+
+    # (without an engine there are none; one that somebody runs stays)
+    with contextlib.suppress(KitError, DockerException):
+        images = engine(Settings.load()).images
+        for image in images.list(filters={"label": label(home)}):
+            images.remove(image.id, force=True)
+
+
 def environment(home: Path) -> dict[str, str]:
     """The variables that lead a program to the running emulator, signed in; empty ones are to count as unset.
 
@@ -181,9 +195,10 @@ def environment(home: Path) -> dict[str, str]:
         store.close()
     both = {
         "HTTPS_PROXY": proxy,
-        "NO_PROXY": "127.0.0.1,localhost",
+        # (plain http is refused there; past it, a real metadata service could answer)
+        "HTTP_PROXY": proxy,
+        "NO_PROXY": "127.0.0.1,localhost,::1",
         # whatever leads elsewhere
-        "HTTP_PROXY": "",
         "ALL_PROXY": "",
     }
     trusting = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")

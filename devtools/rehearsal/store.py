@@ -49,6 +49,11 @@ class Store:
         )
         return body
 
+    def keep(self, kind: str, key: str, body: Document) -> Document:
+        """The document that is there, or this one, written by whoever asks first."""
+        self._run("INSERT OR IGNORE INTO documents (kind, key, body) VALUES (?, ?, ?)", kind, key, json.dumps(body))
+        return self.get(kind, key) or body
+
     def change(self, kind: str, key: str, change: Callable[[Document], Document | None]) -> Document | None:
         """Change a document in place, alone: `change` gets it and changes it, or returns another one.
 

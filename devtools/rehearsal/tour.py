@@ -4,7 +4,8 @@ make azure-rehearse
 python -m devtools.rehearsal.tour
 
 It runs the kit's own commands, as they are typed for the real Azure, against the emulator, and says at the end what it
-did, how long each step took, and what that does not prove. What it started is ended, whatever happens.
+did, how long each step took, and what that does not prove. What it started is ended, whatever happens; an emulator that
+ran before goes on.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Tour:
         self.steps: list[Step] = []
         self._environment = inherited()
         self._begun = time.monotonic()
+        self._started = False
         # a run's name is taken for good, and runs stay: that is what a training is for
         stamp = datetime.now().strftime("%m%d-%H%M%S")
         self.first, self.second = f"rehearsed-{stamp}", f"rehearsed-{stamp}-update"
@@ -61,14 +63,15 @@ class Tour:
     def run(self) -> None:
         """All of it; raises KitError at the first step that ends otherwise than it has to."""
         begun = time.monotonic()
-        session.ensure_up(self.home)
+        self._started = session.ensure_up(self.home)
         try:
             self._environment = inherited() | session.environment(self.home)
             self._done("start the emulator", begun)
             self._way()
         finally:
-            # nothing is left running, also when a step failed
-            self._phikit("rehearsal", "down", expected=None)
+            # nothing is left running that did not run before, also when a step failed
+            if self._started:
+                self._phikit("rehearsal", "down", expected=None)
 
     def _way(self) -> None:
         self._step("see who, where, and what is missing", "azure", "check")
@@ -89,8 +92,10 @@ class Tour:
             raise KitError(f"requests failed during the update: {counted['failures']}")
         begun = time.monotonic()
         self._phikit("rehearsal", "refuse", "probe")
-        self._phikit("azure", "deploy", "--run", self.first, "--yes", expected=FAILED)
-        self._phikit("rehearsal", "refuse", "--none")
+        try:
+            self._phikit("azure", "deploy", "--run", self.first, "--yes", expected=FAILED)
+        finally:
+            self._phikit("rehearsal", "refuse", "--none", expected=None)
         self._ask()
         self._done("deploy one that does not start: refused, the one before still answers", begun)
         self._step("take everything down", "azure", "down", "--yes")
@@ -147,7 +152,12 @@ class Tour:
             self._phikit(*arguments)
         finally:
             process.send_signal(signal.SIGTERM)
-            said = process.communicate(timeout=PATIENCE)[0]
+            try:
+                said = process.communicate(timeout=PATIENCE)[0]
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                process.communicate()
+                raise KitError(f"the load did not end within {PATIENCE} s of being asked to") from error
         try:
             return json.loads(said.splitlines()[-1])
         except (ValueError, IndexError) as error:
@@ -160,11 +170,15 @@ class Tour:
         if whole:
             home = data.near(ROOT / "runs" / self.first)
             lines += ["", f"The model is in {home}. Every call that was made: phikit rehearsal calls", *LIMITS]
+        if not self._started and session.running(self.home):
+            lines += ["", "The rehearsal ran before, and goes on: phikit rehearsal down"]
         return lines
 
 
 def main() -> int:
     """Run the tour and print what came of it; the exit code."""
+    # asked to end, it ends what it began, as with Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     tour = Tour(Settings.load())
     code = 0
     try:

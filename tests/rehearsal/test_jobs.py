@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from devtools.rehearsal import session
+from devtools.rehearsal.building import REPOSITORY, label
 from tests.rehearsal.small_jobs import SmallJobs, small_jobs
 
 #: Says what it was given, and leaves something in each of the places that are kept.
@@ -286,6 +287,8 @@ def test_an_environment_that_brings_its_dockerfile(jobs, engine, rehearsal, tmp_
     jobs.submit("built", TELL, environment=Environment(name="built-here", build=BuildContext(path=str(tmp_path))))
     assert jobs.ends("built") == "Completed", jobs.log("built")
     assert told(jobs, "built", "around")["MY_IMAGE"] == "built-here"
+    (image,) = engine.images.list(filters={"label": label(rehearsal.home)})
+    assert image.tags[0].startswith(REPOSITORY)
     (tmp_path / "Dockerfile").write_text("FROM phikit-runtime:cpu\nRUN exit 3\n")
     jobs.submit("unbuilt", TELL, environment=Environment(name="built-there", build=BuildContext(path=str(tmp_path))))
     assert jobs.ends("unbuilt") == "Failed"

@@ -1,5 +1,6 @@
 """The emulator's process: who gets in and who does not, what is left of it, what comes back."""
 
+import io
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import requests
 
 from devtools.errors import KitError
 from devtools.rehearsal import ACCOUNT, CONTAINER, processes, session
-from devtools.rehearsal.container_runner import ContainerRunner
+from devtools.rehearsal.container_runner import LABEL, ContainerRunner
 from devtools.rehearsal.report import status
 from devtools.rehearsal.store import Store
 from devtools.settings import ROOT
@@ -188,6 +189,20 @@ def test_reset_removes_a_rehearsal_and_nothing_else(home):
     assert (home / "thesis.txt").exists()
 
 
+@pytest.mark.docker
+def test_reset_removes_the_images_that_were_built(home, engine, runtime_image):
+    session.ensure_up(home)
+    for name, whose in (("mine", home), ("other", home / "other")):
+        dockerfile = io.BytesIO(f"FROM phikit-runtime:cpu\nLABEL name={name}\n".encode())
+        engine.images.build(fileobj=dockerfile, tag=f"phikit-test-{name}", labels={LABEL: str(whose)})
+    session.reset(home)
+    try:
+        assert not engine.images.list("phikit-test-mine")
+        assert engine.images.list("phikit-test-other")
+    finally:
+        engine.images.remove("phikit-test-other")
+
+
 def test_only_its_owner_may_look_into_the_home(rehearsal):
     assert rehearsal.home.stat().st_mode & 0o777 == 0o700
 
@@ -208,8 +223,19 @@ def test_plain_http_is_refused(rehearsal):
     status_line, body = connect(
         proxy, "GET http://management.azure.com/ HTTP/1.1\r\nHost: management.azure.com\r\n\r\n"
     )
+    assert status_line == "HTTP/1.1 403 Forbidden"
+    assert "http://management.azure.com is unreachable" in body
+    assert any(line.startswith("host refused: management.azure.com:80 (") for line in status(rehearsal.home))
+    status_line, body = connect(proxy, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     assert status_line == "HTTP/1.1 405 Method Not Allowed"
     assert "takes CONNECT (https) alone" in body
+
+
+def test_a_real_metadata_service_is_not_asked(signed_in):
+    imds = "http://169.254.169.254/metadata/identity/oauth2/token"
+    answer = requests.get(imds, headers={"Metadata": "true"}, timeout=10)
+    assert answer.status_code == 403
+    assert "host refused: 169.254.169.254:80 (1 times)" in status(signed_in.home)
 
 
 def connect(port: int, head: str) -> tuple[str, str]:

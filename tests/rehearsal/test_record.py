@@ -35,6 +35,13 @@ JWT = "eyJ0eXAiOiJKV1QifQ.eyJhIjoxfQ.c2lnbmF0dXJl"
         ({"note": f"{JWT} it was"}, {"note": "*** it was"}),
         ({"uri": "https://me:word@host/path"}, {"uri": "https://me:***@host/path"}),
         ({"x": "AccountName=a;AccountKey=s;Suffix=c"}, {"x": "AccountName=a;AccountKey=***;Suffix=c"}),
+        ({"keyName": "key1", "value": "s"}, {"keyName": "key1", "value": "***"}),
+        (
+            {"DB_PWD": "s", "AZURE_DEVOPS_PAT": "s", "PASS": "s", "MY_CREDENTIAL": "s"},
+            dict.fromkeys(("DB_PWD", "AZURE_DEVOPS_PAT", "PASS", "MY_CREDENTIAL"), "***"),
+        ),
+        ({"path": "a", "bypass": "b", "compat": "c"}, {"path": "a", "bypass": "b", "compat": "c"}),
+        ({"message": "open https://a and enter the code AB12"}, {"message": "open https://a and enter the code ***"}),
         ({"code": "ResourceNotFound", "keyVault": "/a/b"}, {"code": "ResourceNotFound", "keyVault": "/a/b"}),
     ],
 )
@@ -51,6 +58,12 @@ def test_bodies_of_every_kind():
     assert recorder.readable(b"\xff\x00", "application/octet-stream") == "<2 bytes>"
     assert recorder.readable(b"x" * 300_000, "text/plain") == "<300000 bytes>"
     assert recorder.readable(b"plain", "text/plain") == "plain"
+
+
+def test_a_line_that_a_killed_emulator_left_half_written(tmp_path):
+    record = tmp_path / recorder.FILE
+    record.write_text('{"method": "GET"}\n{"method": "PU{"method": "PUT"}\n{"method": "DELETE"}\n{"meth')
+    assert [one["method"] for one in recorder.read(record)] == ["GET", "DELETE"]
 
 
 def test_no_secret_of_the_session_is_in_the_record(signed_in):

@@ -55,6 +55,18 @@ def begin(found, *command: str, **options):
     return found.start(name, image=IMAGE, command=list(command), **({"environment": {}} | options))
 
 
+@pytest.mark.docker
+def test_a_container_that_ends_before_anybody_looked(home, engine, runtime_image):
+    found = ContainerRunner(engine, home, lambda image: None)
+    try:
+        for _ in range(5):
+            started = begin(found, "true", port=5001)
+            assert started.wait() == 0
+            assert b"".join(started.output()) == b""
+    finally:
+        found.end_all()
+
+
 def test_output_comes_as_it_is_said_and_the_code_at_the_end(either, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()

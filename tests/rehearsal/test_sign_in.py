@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -23,6 +25,7 @@ from azure.identity import (
 
 from devtools.rehearsal import CLIENT, PRINCIPAL, SUBSCRIPTION, TENANT
 from devtools.rehearsal.identity import tokens
+from devtools.rehearsal.store import Store
 from tests.rehearsal.raw import Arm
 from tests.rehearsal.test_process import WORKSPACE
 
@@ -135,8 +138,22 @@ def test_the_default_credential_takes_what_is_there(signed_in, monkeypatch):
     assert who(DefaultAzureCredential().get_token(SCOPE).token)["idtyp"] == "app"
     for name in ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"):
         monkeypatch.delenv(name)
-    credential = DefaultAzureCredential(exclude_managed_identity_credential=True)
-    assert who(credential.get_token(SCOPE).token)["idtyp"] == "user"
+    # (no machine's own identity is had here, and the credential goes on to the Azure CLI)
+    assert who(DefaultAzureCredential().get_token(SCOPE).token)["idtyp"] == "user"
+
+
+def test_two_that_ask_for_a_secret_first_get_the_same_one(tmp_path):
+    together = threading.Barrier(8)
+    stores = [Store(tmp_path / "state.db") for _ in range(8)]
+
+    def ask(store: Store) -> str:
+        together.wait()
+        return tokens.secret(store, "new")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, stores))) == 1
+    for store in stores:
+        store.close()
 
 
 def test_signed_out_of_the_azure_cli_and_in_again(az, without_secret):

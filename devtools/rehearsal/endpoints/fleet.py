@@ -144,7 +144,9 @@ class Fleet:
         try:
             coming.replicas = self._prepare(endpoint, deployment, document, place, coming.cancelled)
             coming.replicas.first_ready.add_done_callback(coming.answer)
-            coming.replicas.begin()
+            # (cancelled while its image was pulled: nothing of it is started)
+            if not coming.cancelled.is_set():
+                coming.replicas.begin()
             coming.replicas.wait_ready(coming.cancelled)
             with self._lock:
                 before = self._serving.get(key)

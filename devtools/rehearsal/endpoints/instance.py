@@ -10,8 +10,10 @@ Probes are Kubernetes' ones: a route is asked every `period` after `initial_dela
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -97,6 +99,17 @@ class Instance:
         self._become(STOPPED)
 
     def _live(self) -> None:
+        try:
+            self._keep_alive()
+        except Exception as error:
+            # a container that nobody watches is none: the deployment is to say so, not to wait for ever
+            traceback.print_exc()
+            if self._started:
+                with contextlib.suppress(Exception):
+                    self._started.kill()
+            self._fail(f"{type(error).__name__}: {error}")
+
+    def _keep_alive(self) -> None:
         starts, delay = 0, BACKOFF
         while not self._stopping:
             starts += 1

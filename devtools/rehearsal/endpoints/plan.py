@@ -137,7 +137,10 @@ def _routes(environment: dict[str, Any]) -> dict[str, tuple[str, int]]:
     routes = dict(ROUTES)
     for name in ROUTES:
         if route := told.get(name):
-            routes[name] = (route.get("path") or ROUTES[name][0], int(route.get("port") or ROUTES[name][1]))
+            path, port = str(route.get("path") or ROUTES[name][0]), str(route.get("port") or ROUTES[name][1])
+            if not port.isdecimal():
+                raise wording.user_error(f"{name}: port {port} is no number.")
+            routes[name] = ("/" + path.lstrip("/"), int(port))
     ports = {port for _, port in routes.values()}
     if len(ports) > 1:
         raise WireError(

@@ -41,9 +41,7 @@ LIFE = 3600
 
 def secret(store: Store, name: str) -> str:
     """A random text that belongs to this home, made when it is first asked for."""
-    found = store.get(KIND, name)
-    if found is None:
-        found = store.put(KIND, name, {"value": secrets.token_urlsafe(36)})
+    found = store.get(KIND, name) or store.keep(KIND, name, {"value": secrets.token_urlsafe(36)})
     return found["value"]
 
 

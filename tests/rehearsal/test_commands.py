@@ -133,7 +133,7 @@ def test_run_starts_it_and_hands_on_exit_code_output_and_environment(home):
     assert told["AZURE_CLIENT_ID"] == CLIENT
     assert told["REQUESTS_CA_BUNDLE"] == str(home / "ca.pem")
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", told["HTTPS_PROXY"])
-    assert told["NO_PROXY"] == "127.0.0.1,localhost"
+    assert told["NO_PROXY"] == "127.0.0.1,localhost,::1"
 
 
 def test_run_signs_programs_in(rehearsal):
